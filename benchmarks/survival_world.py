@@ -270,9 +270,12 @@ def without_http(
         return clock.now
 
     def run_mode(name: str) -> Callable[..., TimerLag]:
-        def mode(program: Any, _: object, permits: int, __: object, emit: Any, gate: Any) -> Any:
+        def mode(
+            program: Any, _: object, permits: int, __: object, emit: Any, gate: Any, adaptive: Any
+        ) -> Any:
             played = VirtualTrial(target, *trial[-1], permits)
-            VIRTUAL_MODES[name](program, played, clock, lambda one: emit(as_measured(one)), gate)
+            measured = lambda one: emit(as_measured(one))  # noqa: E731
+            VIRTUAL_MODES[name](program, played, clock, measured, gate, adaptive)
             return NO_LAG
 
         return mode

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness import limits as limits
     from harness import policies as policies
     from harness import workflows as workflows
     from harness.analysis.compare import Comparison as Comparison
@@ -70,6 +71,7 @@ __all__ = [
     "Timeouts",
     "compare",
     "gather",
+    "limits",
     "load_scenario",
     "now",
     "phase",
@@ -81,7 +83,7 @@ __all__ = [
     "workflows",
 ]
 
-_PACKAGES = ("policies", "workflows")
+_PACKAGES = ("limits", "policies", "workflows")
 
 _PLACES = {
     "Answer": "harness.workflows.program.asking",

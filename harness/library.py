@@ -121,7 +121,7 @@ def run_to_result(
     settings: Mapping[str, Any] | None = None,
     *,
     topics: str | Sequence[str] | None = None,
-    permits: int | Sequence[int] | None = None,
+    permits: int | str | Sequence[int | str] | None = None,
     out: str | Path | None = None,
     jobs: int | None = None,
     yes: bool = False,
@@ -178,7 +178,7 @@ def run_to_result(
 def _sections_of(
     function: AsyncFunction,
     topics: str | Sequence[str] | None,
-    permits: int | Sequence[int] | None,
+    permits: int | str | Sequence[int | str] | None,
     sections: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the sections of a scenario that runs a function, which is found by its file."""
@@ -197,7 +197,7 @@ def _sections_of(
         workflow["topics"] = [topics] if isinstance(topics, str) else list(topics)
     found = {"name": name.replace("_", "-").strip("-"), **sections, "workflow": workflow}
     if permits is not None:
-        every = [permits] if isinstance(permits, int) else list(permits)
+        every = [permits] if isinstance(permits, int | str) else list(permits)
         found["sweep"] = {"permits": every, **sections.get("sweep", {})}
     return found
 

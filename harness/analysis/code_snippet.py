@@ -140,6 +140,7 @@ def _is_plain_exact(cell: CellInfo, code: PolicyCode, streamed: bool, met: Failu
     """
     if (
         cell.mode == "threads"
+        or code.limit
         or not code.plain
         or met.deadline
         or not met.outcomes <= _AS_IN_PACKAGE
@@ -163,7 +164,7 @@ def _with_client(
     yield ""
     yield f"client = harness.{'Async' if in_async else ''}OpenAI("
     yield from server.client()
-    yield f"    permits={cell.permits},"
+    yield from _call(f"permits={code.limit or cell.permits}", 4)
     yield f'    permit_scope="{cell.permit_scope}",'
     if len(code.policy) == 1:
         yield from _call(f"retry={code.policy[0]}", 4)

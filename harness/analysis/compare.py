@@ -83,6 +83,7 @@ class CellChanges(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     permits: int
     retry: str
     permit_scope: str
+    limiter: str = ""
     changes: dict[str, Change]
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
 

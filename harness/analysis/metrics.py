@@ -342,6 +342,8 @@ def _output_rate(cell: MeasuredCell) -> ByRepeat:
 
 
 def _full_rate(cell: MeasuredCell) -> ByRepeat:
+    if cell.records.info.limiter:  # permits that adapt are never all in use
+        return {}
     attempts = cell.records.attempts
     rows = rows_by(attempts.column("repeat"))
     rates = {
@@ -366,7 +368,7 @@ def _speedup_a_token(cell: MeasuredCell) -> Figure | None:
 
 
 def _efficiencies(cell: MeasuredCell) -> ByRepeat:
-    return {one.repeat: one.replay / one.measured for one in cell.bounds}
+    return {one.repeat: one.replay / one.measured for one in cell.bounds if one.replay}
 
 
 def _amplification(cell: MeasuredCell) -> float | None:

@@ -151,6 +151,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The metrics of one combination of settings.
 
     `settings`: the values of all swept keys beyond mode, permits, retry and permit_scope.
+    `limiter`: the name of a limit that adapts, whose highest value is `permits`; empty for a fixed
+    number.
     Only workflows that ended count, each in its highest execution; failed ones and their calls
     are in every distribution. Makespan and what depends on it need uninterrupted trials.
     `success_latency_p50_s` is the median of the workflows that succeeded, a geometric mean over the
@@ -173,6 +175,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     permits: CountUnit[int]
     retry: str
     permit_scope: str
+    limiter: str = ""
     repeats: CountUnit[int]
     workflows: WorkflowCounts
     warm_up: CountUnit[int]

@@ -18,7 +18,8 @@ def question_of(run: Run) -> Question:
     asked: Question | None = run.scenario.get("question")
     if asked is not None:
         return asked
-    if len({cell.permits for cell in run.cells if not one_at_a_time(cell.mode)}) > 1:
+    several = [cell for cell in run.cells if not one_at_a_time(cell.mode)]
+    if len({cell.limiter or cell.permits for cell in several}) > 1:
         return "permits"
     policies = {cell.retry for cell in run.cells}
     hedged = set(hedged_policies(run))

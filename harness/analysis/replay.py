@@ -36,7 +36,8 @@ class ReplayJob(NamedTuple):
 class TrialBounds(NamedTuple):
     """Nanoseconds of one trial: of its replay, of its critical path, and as measured.
 
-    `with_one_more`: of its replay with one more permit; in sync mode the same.
+    `with_one_more`: of its replay with one more permit; in sync mode the same. Both are 0 where the
+    permits adapt, as there is no number of permits to replay with.
     """
 
     repeat: int
@@ -59,11 +60,12 @@ class Visitor(Protocol):
 def trial_bounds(cell: CellRecords, in_flight: int, visitor: Visitor) -> Iterator[TrialBounds]:
     """Yield the bounds of each uninterrupted trial."""
     mode, permits = cell.info.mode, cell.info.permits
+    adapts = bool(cell.info.limiter)
     for trial, work, arrivals in trials_to_replay(cell, visitor):
         yield TrialBounds(
             trial.repeat,
-            replay(work, permits, in_flight, mode, arrivals),
-            replay(work, permits + 1, in_flight, mode, arrivals),
+            0 if adapts else replay(work, permits, in_flight, mode, arrivals),
+            0 if adapts else replay(work, permits + 1, in_flight, mode, arrivals),
             critical_path_bound(work, in_flight, mode, arrivals),
             trial.end - trial.start,
         )

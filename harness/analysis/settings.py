@@ -22,8 +22,21 @@ CellSettings: TypeAlias = "CellInfo | Cell | CellChanges"
 
 
 def settings_of(cell: CellSettings) -> dict[str, Any]:
-    """Return every setting of a cell by its name."""
-    return {**{name: getattr(cell, name) for name in BUILT_IN}, **cell.settings}
+    """Return every setting of a cell by its name; permits that adapt are the name of the limit."""
+    built_in = {name: getattr(cell, name) for name in BUILT_IN}
+    return {**built_in, "permits": permits_setting(cell), **cell.settings}
+
+
+def permits_setting(cell: CellSettings) -> int | str:
+    """Return the number of permits of a cell, or the name of its limit that adapts."""
+    return cell.limiter or cell.permits
+
+
+def with_permits(cell: CellSettings) -> str:
+    """Return `1 permit`, `8 permits`, or `the limit elastic`."""
+    if cell.limiter:
+        return f"the limit {cell.limiter}"
+    return f"{cell.permits} permit{'s'[: cell.permits > 1]}"
 
 
 def identity(cell: CellSettings, but: Iterable[str] = ()) -> str:

@@ -13,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from harness.bench.scenario import Scenario, cell_scenario
+from harness.engine.adaptive_limit import AdaptiveLimit
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request
@@ -45,7 +46,8 @@ def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
     for mode, permits, retry, scope, numbers in itertools.product(
         sweep.mode, sweep.permits, sweep.retry, sweep.permit_scope, choices
     ):
-        one = 1 if one_at_a_time(mode) else permits
+        adaptive = permits if isinstance(permits, str) and not one_at_a_time(mode) else ""
+        one = 1 if one_at_a_time(mode) else scenario.most_permits(permits)
         used = set(names_in(scenario.retry, retry))
         chosen = {
             key: number
@@ -53,11 +55,12 @@ def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
             if split_key(key)[0] != "retry" or split_key(key)[1] in used
         }
         parts = [slugs[key][number] for key, number in chosen.items()]
-        name = cell_id([mode, str(one), retry, scope, *parts])
+        name = cell_id([mode, adaptive or str(one), retry, scope, *parts])
         settings = {key: sweep.settings[key][number] for key, number in chosen.items()}
         cells[name] = CellInfo(
-            id=name, mode=mode, permits=one, retry=retry, permit_scope=scope, settings=settings
-        )
+            id=name, mode=mode, permits=one, retry=retry, permit_scope=scope, settings=settings,
+            limiter=adaptive,
+        )  # fmt: skip
     return tuple(cells.values())
 
 
@@ -127,6 +130,13 @@ def terms(scenario: Scenario, cell: CellInfo) -> CallTerms:
         random_for=lambda key: source(scenario.seed, "jitter", *key),
         keep_transcripts=scenario.transcripts,
     )
+
+
+def adaptive_limit(scenario: Scenario, cell: CellInfo, now: int = 0) -> AdaptiveLimit | None:
+    """Return the limit that adapts of a trial that begins at `now`; None for fixed permits."""
+    if not cell.limiter:
+        return None
+    return AdaptiveLimit(scenario.limit(cell.limiter).limiter(scenario.time_scale), now)
 
 
 def trial_program(begun: RunProgress, cell: CellInfo, repeat: int) -> Program[None]:

@@ -6,13 +6,15 @@ import asyncio
 import functools
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Protocol
 
 import uvloop
 
 from harness.client.target_requests import TargetTransport
 from harness.config.network import tls_context
+from harness.engine.adaptive_limit import AdaptiveLimit
 from harness.engine.async_interpreter import AsyncWorld, run_async
 from harness.engine.blocking_interpreter import (
     BlockingWorld,
@@ -34,11 +36,26 @@ from harness.transports.sockets import receive_bytes
 from harness.transports.sync_transport import SyncClient
 from harness.transports.target import Target
 
-RunMode = Callable[[Program[None], Target, int, ReadClock, EmitRecord, Gate], TimerLag]
-"""Takes program, target, permits, now, emit and gate. Raises the errors of the gate.
 
-Returns how late the client ran timers, or in sync read the first texts.
-"""
+class RunMode(Protocol):
+    """A mode in real time."""
+
+    def __call__(
+        self,
+        program: Program[None],
+        target: Target,
+        permits: int,
+        now: ReadClock,
+        emit: EmitRecord,
+        gate: Gate,
+        adaptive: AdaptiveLimit | None = None,
+        /,
+    ) -> TimerLag:
+        """Run a program. `adaptive`: the limit that adapts, None for a fixed number of permits.
+
+        Raises the errors of the gate. Returns how late the client ran timers, or in sync read the
+        first texts.
+        """
 
 
 def prepare_client(target: Target) -> None:
@@ -53,6 +70,7 @@ def _blocking_mode(
     now: ReadClock,
     emit: EmitRecord,
     gate: Gate,
+    adaptive: AdaptiveLimit | None = None,
     *,
     threads: bool,
 ) -> TimerLag:
@@ -63,7 +81,8 @@ def _blocking_mode(
     """
     assert threads or permits == 1, "a sync setting has one permit"
     stop, writing = threading.Event(), threading.Lock()
-    passing = gate.emitting(emit)
+    permitted = ThreadPermits(adaptive.limit if adaptive else permits, now)
+    passing = gate.emitting(adaptive.feeding(permitted, emit) if adaptive and threads else emit)
 
     def emit_locked(record: Record) -> None:
         with writing:
@@ -80,7 +99,6 @@ def _blocking_mode(
         probe: ThreadProbe | ReadProbe = reads
         if threads:
             probe = ending.enter_context(ThreadProbe(now))
-            permitted = ThreadPermits(permits, now)
             world = BlockingWorld(now, permitted, send, emit_locked, a_thread_each, stop)
         else:
             send = reads.sending(send)
@@ -111,6 +129,7 @@ def _async_mode(
     now: ReadClock,
     emit: EmitRecord,
     gate: Gate,
+    adaptive: AdaptiveLimit | None = None,
     *,
     serial: bool,
 ) -> TimerLag:
@@ -134,10 +153,10 @@ def _async_mode(
 
         async with AsyncClient(target, now) as client:
             send = through_gate_async(gate, client.send)
-            permitted = AsyncPermits(permits, now)
+            permitted = AsyncPermits(adaptive.limit if adaptive else permits, now)
             transmit = TargetTransport(target, now, client.http).transmit
             hosting = Hosting(transmitting(gate, transmit))
-            passing = gate.emitting(emit)
+            passing = gate.emitting(adaptive.feeding(permitted, emit) if adaptive else emit)
             world = AsyncWorld(
                 now, permitted, send, passing, is_running, failed.set, serial, hosting, interrupt
             )

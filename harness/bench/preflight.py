@@ -105,7 +105,7 @@ def open_files(scenario: Scenario) -> None:
 
     Raises PreflightError when the hard limit is too low for the scenario's permits.
     """
-    needed = min(max(scenario.sweep.permits), most_ready(scenario)) + _OTHER_FILES
+    needed = min(max(scenario.permit_counts), most_ready(scenario)) + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _allows(soft, needed):
         return
@@ -117,7 +117,7 @@ def open_files(scenario: Scenario) -> None:
         else:
             return
     raise PreflightError(
-        f"sweep.permits = {max(scenario.sweep.permits)}: needs {needed} open files, but only "
+        f"sweep.permits = {max(scenario.permit_counts)}: needs {needed} open files, but only "
         f"{hard} are allowed; raise the limit (ulimit -n {needed}) or use fewer permits"
     )
 
@@ -131,7 +131,7 @@ def most_ready(scenario: Scenario) -> int:
     return max(
         mine.load.at_once * widest(mine.layout)
         if mine.workflow.knows_calls
-        else max(mine.sweep.permits)
+        else max(mine.permit_counts)
         for mine in own
     )
 

@@ -16,13 +16,13 @@ import msgspec
 from pydantic import ValidationError
 
 import harness
+from harness.bench.cell_code import code_of_cells
 from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import apply_override, validated
 from harness.bench.spending import is_counted
 from harness.bench.user_code import code_versions
 from harness.config.validation_messages import message_of, one_line
 from harness.engine.ledger import Amount
-from harness.policies.resolve import code_of
 from harness.records.clock import take_anchor
 from harness.records.errors import InputError, StorageError
 from harness.records.keys import TrialKey
@@ -140,7 +140,7 @@ def progress_of(directory: Path) -> RunProgress:
             status="running",
             stopped=None,
             resumed=(*run.resumed, _next_session(run, seen)),
-            code=code_of(run) or run.code,
+            code=code_of_cells(run) or run.code,
         ),
         ended={trial: frozenset(numbers) for trial, numbers in seen.ended.items()},
         whole=frozenset(trial for trial in seen.closed if len(seen.ended.get(trial, ())) == every),

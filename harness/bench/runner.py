@@ -18,6 +18,7 @@ import msgspec
 
 import harness
 from harness.bench import cells
+from harness.bench.cell_code import code_of_cell
 from harness.bench.marked_answers import AnswerMarks
 from harness.bench.race import TrialBatch, judge_records, trial_batches
 from harness.bench.resume import RunProgress
@@ -211,10 +212,12 @@ def _measure(
 
     def run_program() -> None:
         nonlocal lag
-        lag = MODES[cell.mode](program, endpoint.target, cell.permits, now, keep, gate)
+        mode = MODES[cell.mode]
+        lag = mode(program, endpoint.target, cell.permits, now, keep, gate, adaptive)
 
     redactor = program_redactor(endpoint.scenario, endpoint.target.secrets)
     seen = RecordCollector()
+    adaptive = cells.adaptive_limit(begun.scenario, cell, now())
     program = cells.trial_program(begun, cell, repeat)
     server = endpoint.server
     trial_key = (cell.id, repeat, begun.run.execution)
@@ -232,7 +235,7 @@ def _measure(
         writer.append(sample)
     trial = seen.trial(
         cell, repeat, begun.run.execution, (began, ended), stopped is not None,
-        cpu, lag, sum(recording),
+        cpu, lag, sum(recording), adaptive.changes if adaptive else (),
     )  # fmt: skip
     return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows), stopped
 
@@ -418,7 +421,7 @@ def describe_run(
         phases=phases,
         endpoint=cells.endpoint_headings(scenario),
         profile=profile,
-        code={cell.id: own[cell.id].policy(cell.retry).code() for cell in swept},
+        code={cell.id: code_of_cell(own[cell.id], cell) for cell in swept},
         price=price,
         profiles={cell: other for cell, other in profiles.items() if other != profile},
         prices={cell: other for cell, other in prices.items() if other != price},

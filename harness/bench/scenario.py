@@ -19,9 +19,11 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 
 from harness.analysis.looks import FEWEST_REPEATS, Looks, growing_looks, one_look
 from harness.analysis.question import Question
@@ -34,6 +36,8 @@ from harness.config.timeouts import Timeouts
 from harness.endpoints.registry import Endpoint
 from harness.endpoints.section import RealModelSection
 from harness.endpoints.simulated import SimulatedEndpoint
+from harness.limits.registry import LIMIT_KINDS, AdaptivePermits, limit_named
+from harness.limits.section import LimitSection
 from harness.policies.registry import BUILT_IN_POLICIES, RetryPolicy
 from harness.policies.resolve import PolicyParts, check_policies, names_in, resolve
 from harness.records.clock import SECOND
@@ -94,6 +98,34 @@ def _repeats(value: object) -> object:
     return value
 
 
+def _permits(value: object) -> object:
+    """Return a number of permits or a name; raise the error of the number for another value."""
+    if isinstance(value, str):
+        return value
+    if type(value) is not int:
+        raise PydanticKnownError("int_type")
+    if value < 1:
+        raise PydanticKnownError("greater_than_equal", {"ge": 1})
+    if value > _MOST_PERMITS:
+        raise PydanticKnownError("less_than_equal", {"le": _MOST_PERMITS})
+    return value
+
+
+_MOST_PERMITS = 1_000_000
+
+PermitsValue = Annotated[
+    int | str,
+    BeforeValidator(_permits),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": _MOST_PERMITS},
+                {"type": "string", "description": "the name of a limit that adapts"},
+            ]
+        }
+    ),
+]
+
 FEWEST_FOR_P95 = 13
 """The fewest workflows of a repeat that have a 95th percentile (`percentile_by_repeat`)."""
 
@@ -124,9 +156,10 @@ class Sweep(Section):
     """`sync` makes one call after another, `threads` has a thread for each call, `async` an event
     loop; `serial` makes one call after another in an event loop, for programs that need one.
     """
-    permits: Annotated[Several[Count], AfterValidator(distinct)] = (1,)
-    """The most attempts in flight in the whole process; `sync` and `serial` have one, whatever is
-    given.
+    permits: Annotated[Several[PermitsValue], AfterValidator(distinct)] = (1,)
+    """The most attempts in flight in the whole process, or the name of a limit that adapts:
+    `elastic`, `aimd`, `gradient2`, `inspect-ai`, or one of `[permits.NAME]`. `sync` and `serial`
+    have one permit, whatever is given.
     """
     retry: Annotated[Several[Name], AfterValidator(distinct)] = ("none",)
     """Names of retry policies: `none`, `openai-sdk`, `aws-standard`, or those of `[retry.NAME]`."""
@@ -316,6 +349,8 @@ class Scenario(Section):
     """The settings to vary."""
     retry: dict[Name, RetryPolicy] = Field(default_factory=dict)
     """Retry policies by name, for `sweep.retry`."""
+    permits: dict[Name, AdaptivePermits] = Field(default_factory=dict)
+    """Limits that adapt by name, for `sweep.permits`."""
     objective: Objective = Objective()
     """What the recommendation minimises."""
     slo: Slo = Slo()
@@ -364,6 +399,7 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Scenario:
+        self._check_limits()
         check_policies(self.retry, self.sweep.retry, self.sweep.mode, self.endpoint.stream)
         needed, had = self.success.min_branches, branches_of(self.layout)
         if needed is not None and needed > had and self.workflow.knows_calls:
@@ -407,6 +443,20 @@ class Scenario(Section):
             problem = f"requires a known price; {PRICE_WAY_OUT}"
             raise SettingError(problem, *_MINIMISE, value=minimise)
         return self
+
+    def _check_limits(self) -> None:
+        for name in self.permits:
+            if name.isdecimal():
+                problem = "reads like a number of permits; give the limit a name with a letter"
+                raise SettingError(problem, "permits", name)
+        for number, value in enumerate(self.sweep.permits):
+            if isinstance(value, str) and limit_named(self.permits, value) is None:
+                known = sorted({*self.permits, *LIMIT_KINDS.names()})
+                problem = (
+                    f"unknown limit{nearest(value, known)}; use a number, or one of "
+                    f"{', '.join(known)}, or describe it in [permits.NAME] with its kind"
+                )
+                raise SettingError(problem, "sweep", "permits", number, value=value)
 
     def _check_summary(self) -> None:
         problem = None
@@ -463,6 +513,21 @@ class Scenario(Section):
         simulation = self.endpoint.facts.simulation
         return simulation is not None and simulation.virtual
 
+    def limit(self, name: str) -> LimitSection:
+        """The limit that adapts with this name."""
+        found = limit_named(self.permits, name)
+        assert found is not None, "the scenario has been checked"
+        return found
+
+    def most_permits(self, permits: int | str) -> int:
+        """The most permits in use with a value of `sweep.permits`."""
+        return permits if isinstance(permits, int) else self.limit(permits).max
+
+    @property
+    def permit_counts(self) -> tuple[int, ...]:
+        """The most permits in use with each value of `sweep.permits`."""
+        return tuple(map(self.most_permits, self.sweep.permits))
+
     def policy(self, name: str) -> PolicyParts:
         """Return the parts of the policy with this name in the scenario."""
         return resolve(self.retry, name)
@@ -475,6 +540,11 @@ class Scenario(Section):
         resolved["retry"] = {
             name: policies[name].model_dump(mode="json")
             for name in dict.fromkeys((*self.sweep.retry, *parts))
+        }
+        resolved["permits"] = {
+            name: self.limit(name).model_dump(mode="json")
+            for name in self.sweep.permits
+            if isinstance(name, str)
         }
         return resolved
 

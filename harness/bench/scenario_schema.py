@@ -7,6 +7,7 @@ from typing import Any
 from harness.bench.scenario import SWEPT_SECTIONS, Scenario, Sweep
 from harness.config.kinds import KindTable
 from harness.endpoints.registry import ENDPOINTS
+from harness.limits.registry import LIMIT_KINDS
 from harness.policies.registry import POLICIES
 from harness.workflows.registry import WORKFLOWS
 
@@ -17,8 +18,12 @@ KIND_TABLES: dict[str, KindTable[Any]] = {
     "workflow": WORKFLOWS,
     "endpoint": ENDPOINTS,
     "retry": POLICIES,
+    "permits": LIMIT_KINDS,
 }
-"""The sections of a scenario that have kinds; `retry` has tables of a kind by name."""
+"""The sections of a scenario that have kinds."""
+
+BY_NAME = ("retry", "permits")
+"""Those of them that have tables of a kind by name."""
 
 _NULL = {"type": "null"}
 _AS_THEY_ARE = ("const", "default", "enum", "required")
@@ -35,11 +40,11 @@ def scenario_schema() -> dict[str, Any]:
             tables |= table.pop("$defs", {})
             tables[section.__name__] = table
             references.append({"$ref": f"#/$defs/{section.__name__}"})
-            if key == "retry":  # in a file, `kind` has no default there
+            if key in BY_NAME:  # in a file, `kind` has no default there
                 table["required"] = list(dict.fromkeys(["kind", *table.get("required", ())]))
         one: dict[str, Any] = {"oneOf": references}
         described = whole["properties"][key]["description"]
-        if key == "retry":
+        if key in BY_NAME:
             one = {"type": "object", "additionalProperties": one}
         whole["properties"][key] = {"description": described, **one}
     whole = _tidy(whole)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -11,6 +11,7 @@ from harness.records.schema import (
     Attempt,
     Call,
     CellInfo,
+    LimitChange,
     Record,
     Stop,
     Transcript,
@@ -57,8 +58,12 @@ class RecordCollector:
         cpu: int,
         lag: TimerLag,
         recording: int,
+        changes: Sequence[LimitChange] = (),
     ) -> Trial:
-        """Return the record of the trial. `limits`: its start and end if no workflow has ended."""
+        """Return the record of the trial.
+
+        `limits`: its start and end if no workflow has ended. `changes`: of a limit that adapts.
+        """
         began, ended = limits
         return Trial(
             cell=cell.id,
@@ -71,6 +76,7 @@ class RecordCollector:
             late_timers=lag.late_timers,
             interrupted=interrupted,
             recording=recording,
+            limits=tuple(changes),
         )
 
 

@@ -183,6 +183,7 @@ def play(
     )
     profile = Profile.model_validate(run.cell_profile(task.cell.id))
     target = _target_of(scenario, profile)
+    adaptive = cells.adaptive_limit(scenario, task.cell)
 
     def run_program() -> None:
         seeded = repeatable_random(scenario, (task.cell.id, task.repeat))
@@ -193,7 +194,7 @@ def play(
             )
             in_loop = scenario.workflow.needs_event_loop
             mode = mode_in_event_loop(task.cell.mode) if in_loop else VIRTUAL_MODES[task.cell.mode]
-            mode(program, trial, clock, seen.emit, gate)
+            mode(program, trial, clock, seen.emit, gate, adaptive)
 
     stopped = until_stopped(run_program, scenario, gate, "the simulated provider")
     seen.finish()
@@ -208,6 +209,7 @@ def play(
         cpu=0,
         loop_lag={},
         interrupted=stopped is not None,
+        limits=() if adaptive is None else tuple(adaptive.changes),
     )
     return Played(
         task=task,

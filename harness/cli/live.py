@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.analysis.settings import with_permits
 from harness.bench.runner import TrialsLeft
 from harness.bench.trial import Tally
 from harness.cli.views import RUN_CONTINUES, Views
@@ -78,7 +79,7 @@ class Counters:
                 f"{self.race.cells} settings left"
             )
         others = (value_text(value) for value in cell.settings.values())
-        named = [cell.mode, counted(cell.permits, "permit"), cell.retry, *others]
+        named = [cell.mode, with_permits(cell), cell.retry, *others]
         self.trial = f"{', '.join(named)}, repeat {repeat + 1}"
         self.trial_workflows = self.ended.get((cell.id, repeat), 0)
 

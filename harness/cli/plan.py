@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 
 from harness.analysis.looks import failure_free, first_proof, growing_looks
-from harness.analysis.settings import swept_keys
+from harness.analysis.settings import permits_setting, swept_keys
 from harness.bench.cells import endpoint_headings, expand, scenarios_by_cell
 from harness.bench.estimate import Estimate, estimate, short_budgets
 from harness.bench.scenario import DEFAULT_MAX_REPEATS, Scenario, cell_scenario, swept_options
@@ -71,7 +71,7 @@ def show_plan(scenario: Scenario, expected: Estimate, as_json: bool) -> None:
         return
     print("\n".join([*estimate_lines(scenario, expected), ""]))
     columns = [["mode", *(cell.mode for cell in cells)],
-               ["permits", *(str(cell.permits) for cell in cells)],
+               ["permits", *(str(permits_setting(cell)) for cell in cells)],
                ["retry", *(cell.retry for cell in cells)],
                ["permit per", *(cell.permit_scope for cell in cells)],
                *([key.name, *map(key.label, cells)] for key in swept_keys(cells))]  # fmt: skip
@@ -277,7 +277,7 @@ def _simulated_call(scenario: Scenario, profile: Profile) -> SecondsRange:
     busiest = phases.get(main_phase(layout), PhaseInfo(name="", setting=""))
     lengths = profile.lengths(busiest.setting, busiest.json)
     tokens = sum(length.median for length in lengths if length is not None)
-    busy = min(max(scenario.sweep.permits), scenario.load.at_once * widest(layout))
+    busy = min(max(scenario.permit_counts), scenario.load.at_once * widest(layout))
     served = min(busy, profile.slots or busy)
     pace = profile.pace(1.0)
     low, high = (profile.ttft.median + tokens * pace.itl(active) for active in (1, served))

@@ -12,10 +12,10 @@ from rich.text import Text
 from harness.analysis.model import Summary
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise, write_summary
+from harness.bench.cell_code import code_of_cells
 from harness.cli.results import show_results
 from harness.cli.views import Views
 from harness.config.tables import nearest
-from harness.policies.resolve import code_of
 from harness.records.errors import HarnessError, InputError
 from harness.report.chart_text import chart_lines
 from harness.report.charts.catalogue import CHARTS
@@ -53,7 +53,7 @@ def report_run(options: argparse.Namespace) -> int:
 def _read(directory: Path) -> Dataset:
     """Read a run; it gets the code to paste of this version, if that knows its policies."""
     records = read_columns(directory)
-    code = code_of(records.run) or records.run.code
+    code = code_of_cells(records.run) or records.run.code
     return Dataset.of(records._replace(run=msgspec.structs.replace(records.run, code=code)))
 
 

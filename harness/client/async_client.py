@@ -22,6 +22,7 @@ from harness.client.settings import (
     Layers,
     check_options,
     http_options,
+    permits_for,
 )
 from harness.config.timeouts import Timeouts
 from harness.engine.async_interpreter import AsyncWorld, run_async
@@ -29,6 +30,7 @@ from harness.engine.branches import Branch
 from harness.engine.call import Completion
 from harness.engine.effects import EmitRecord, Reply, Send
 from harness.engine.permits import AsyncPermits
+from harness.limits.section import LimitSection
 from harness.transports.async_transport import aiohttp_transport, exchange_async
 
 
@@ -51,7 +53,8 @@ class AsyncPolicyTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, settings: ClientSettings, http: httpx2.AsyncClient | None) -> None:
         self._calls = CallMaker(settings)
-        self._permits = AsyncPermits(settings.permits, self._calls.now)
+        now = self._calls.now
+        self._permits, self._emit = permits_for(settings, AsyncPermits, now, self._calls.emit)
         self._stamps_sending = http is None
         self._http = http or aiohttp_transport(trust_env=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -96,7 +99,7 @@ class AsyncPolicyTransport(httpx2.AsyncBaseTransport):
 
     async def _run(self, call: ClientCall, branch: Branch) -> Completion:
         calls = self._calls
-        world = AsyncWorld(calls.now, self._permits, partial(self._send, call), calls.emit)
+        world = AsyncWorld(calls.now, self._permits, partial(self._send, call), self._emit)
         return await run_async(call.program(calls.now()), world, branch)
 
     async def _send(self, call: ClientCall, effect: Send, branch: Branch) -> Reply:
@@ -125,7 +128,8 @@ class _AsyncHttp(httpx2.AsyncClient):
 class AsyncOpenAI(openai.AsyncOpenAI):
     """openai.AsyncOpenAI with permits and a retry policy, for one event loop.
 
-    `permits`: the most requests in flight; others wait, first come, first served. `retry`: a policy
+    `permits`: the most requests in flight; others wait, first come, first served. A number, or a
+    limit that adapts, such as `harness.limits.Elastic(max=64)`. `retry`: a policy
     of `harness.policies`, or a list of layers, outermost first, that ends with a policy.
     `permit_scope`: "attempt" releases the permit during a backoff, "call" holds it. `timeouts`: see
     `harness.Timeouts`. `timeout`: as in the package, also of one request; it limits each attempt
@@ -146,7 +150,7 @@ class AsyncOpenAI(openai.AsyncOpenAI):
     def __init__(
         self,
         *,
-        permits: int = 8,
+        permits: int | LimitSection = 8,
         retry: Layers = DEFAULT_RETRY,
         permit_scope: HoldPermit = "attempt",
         timeouts: Timeouts = DEFAULT_TIMEOUTS,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
 
 import httpx2
 import openai
@@ -13,12 +13,15 @@ from harness.config.base_url import BASE_URL_EXPECTED, is_base_url, may_hold_sec
 from harness.config.tables import SettingError
 from harness.config.timeouts import Timeouts
 from harness.config.validation_messages import one_line
+from harness.engine.adaptive_limit import AdaptiveLimit
 from harness.engine.attempt import CallTimeouts
 from harness.engine.effects import EmitRecord
+from harness.engine.permits import Turnstile
+from harness.limits.section import LimitSection
 from harness.policies.exponential import Exponential
 from harness.policies.resolve import PolicyParts, resolve
 from harness.policies.section import BackoffSection, StackSection, WrapperSection
-from harness.records.clock import SECOND
+from harness.records.clock import SECOND, ReadClock
 
 Layers = BackoffSection | WrapperSection | Sequence[BackoffSection | WrapperSection]
 """A policy that decides, or layers, outermost first, that end with one."""
@@ -55,7 +58,7 @@ class ClientOptions(TypedDict, total=False):
 class ClientSettings(NamedTuple):
     """The keywords of a client; see `harness.client.async_client.AsyncOpenAI`."""
 
-    permits: int
+    permits: int | LimitSection
     retry: Layers
     permit_scope: HoldPermit
     timeouts: Timeouts
@@ -69,9 +72,13 @@ class ClientSettings(NamedTuple):
         """
         if http_client is not None and not isinstance(http_client, http_class):
             raise ValueError(f"http_client={http_client!r}: give an httpx2.{http_class.__name__}")
-        is_count = isinstance(self.permits, int) and not isinstance(self.permits, bool)
-        if not is_count or self.permits < 1:
-            raise ValueError(f"permits={self.permits!r}: give a whole number of at least 1")
+        permits = self.permits
+        is_count = isinstance(permits, int) and not isinstance(permits, bool) and permits >= 1
+        if not is_count and not isinstance(permits, LimitSection):
+            raise ValueError(
+                f"permits={permits!r}: give a whole number of at least 1, or a limit that adapts, "
+                "such as harness.limits.Elastic()"
+            )
         if self.permit_scope not in ("attempt", "call"):
             raise ValueError(f"permit_scope={self.permit_scope!r}: use 'attempt' or 'call'")
         if not isinstance(self.whole_responses, bool):
@@ -105,6 +112,20 @@ class ClientSettings(NamedTuple):
         except SettingError as error:
             shown = "".join(f"{value}: " for value in error.shown)
             raise ValueError(f"retry: {shown}{error.problem}") from None
+
+
+_P = TypeVar("_P", bound=Turnstile)
+
+
+def permits_for(
+    settings: ClientSettings, kind: Callable[[int, ReadClock], _P], now: ReadClock, emit: EmitRecord
+) -> tuple[_P, EmitRecord]:
+    """Return the permits of a client, and the function that takes the records of its calls."""
+    if isinstance(settings.permits, int):
+        return kind(settings.permits, now), emit
+    adaptive = AdaptiveLimit(settings.permits.limiter(1.0), now())
+    permits = kind(adaptive.limit, now)
+    return permits, adaptive.feeding(permits, emit)
 
 
 def check_options(options: ClientOptions) -> None:

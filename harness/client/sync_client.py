@@ -25,12 +25,14 @@ from harness.client.settings import (
     Layers,
     check_options,
     http_options,
+    permits_for,
 )
 from harness.config.timeouts import Timeouts
 from harness.engine.blocking_interpreter import BlockingWorld, a_thread_each, run_blocking
 from harness.engine.branches import Branch
 from harness.engine.effects import EmitRecord, Reply, Send
 from harness.engine.permits import ThreadPermits
+from harness.limits.section import LimitSection
 from harness.transports.exchange import is_encoded
 from harness.transports.sockets import SocketTransport
 from harness.transports.sync_transport import Watchdog, exchange_blocking, guarded_transport
@@ -107,14 +109,17 @@ class PolicyTransport(httpx2.BaseTransport):
 
     def __init__(self, settings: ClientSettings, http: httpx2.Client | None) -> None:
         self._calls = CallMaker(settings)
-        self._most = settings.permits
+        self._settings = settings
         self._given = http
         self._stamps_sending = http is None
         self._begin()
 
     def _begin(self) -> None:
         """Create what belongs to one process: permits, connections and the watchdog's thread."""
-        self._permits = ThreadPermits(self._most, self._calls.now)
+        now = self._calls.now
+        self._permits, self._emit = permits_for(
+            self._settings, ThreadPermits, now, self._calls.emit
+        )
         origins = _Origins()
         self._http = self._given or httpx2.Client(transport=origins, timeout=None, trust_env=False)
         self._watchdog = Watchdog(self._calls.now)
@@ -191,7 +196,7 @@ class PolicyTransport(httpx2.BaseTransport):
         with self._lock:
             self._running[branch] = thread
         world = BlockingWorld(
-            calls.now, self._permits, partial(self._send, call), calls.emit, a_thread_each,
+            calls.now, self._permits, partial(self._send, call), self._emit, a_thread_each,
             threading.Event(),
         )  # fmt: skip
         try:
@@ -262,7 +267,7 @@ class OpenAI(openai.OpenAI):
     def __init__(
         self,
         *,
-        permits: int = 8,
+        permits: int | LimitSection = 8,
         retry: Layers = DEFAULT_RETRY,
         permit_scope: HoldPermit = "attempt",
         timeouts: Timeouts = DEFAULT_TIMEOUTS,

@@ -42,7 +42,7 @@ def check_open_files(examined: Examined) -> Found:
         preflight.open_files(examined.scenario)
     except PreflightError as error:
         return Found("failure", str(error), "ulimit -n NUMBER")
-    return ok(f"enough for {counted(max(examined.scenario.sweep.permits), 'permit')}")
+    return ok(f"enough for {counted(max(examined.scenario.permit_counts), 'permit')}")
 
 
 def check_timers(examined: Examined) -> Found:
@@ -51,7 +51,7 @@ def check_timers(examined: Examined) -> Found:
         return skipped(_VIRTUAL)
     if "async" not in examined.scenario.sweep.mode:
         return skipped("only for async")
-    streams = min(max(examined.scenario.sweep.permits), preflight.most_ready(examined.scenario))
+    streams = min(max(examined.scenario.permit_counts), preflight.most_ready(examined.scenario))
     late = lateness(streams)
     said = f"p99 of the client's delay: {late * 1000:.1f} ms with {counted(streams, 'stream')}"
     if late <= LATEST:

@@ -150,7 +150,7 @@ def check_permanent(examined: Examined) -> Found:
 
 def check_jitter(examined: Examined) -> Found:
     """Find policies that send many calls again at the same moment."""
-    permits = max(examined.scenario.sweep.permits)
+    permits = max(examined.scenario.permit_counts)
     for name, parts, _ in _policies(examined):
         if parts.backoff.most_attempts > 1 and not parts.backoff.jitters:
             said = f"{name} waits the same time in every call"
@@ -166,7 +166,7 @@ def check_jitter(examined: Examined) -> Found:
 
 def check_permits(examined: Examined) -> Found:
     """Find permits that cannot be used, and those that the server refused in a run."""
-    fewest, most = min(examined.scenario.sweep.permits), max(examined.scenario.sweep.permits)
+    fewest, most = min(examined.scenario.permit_counts), max(examined.scenario.permit_counts)
     ready = most_ready(examined.scenario)
     if fewest > _SPARE * ready:
         return Found(
@@ -176,7 +176,8 @@ def check_permits(examined: Examined) -> Found:
         )
     if examined.measured is None:
         return skipped(NO_RUN)
-    cells = examined.measured.summary.cells
+    # A limit that adapts meets 429s on purpose, so its highest value says nothing of the server.
+    cells = [one for one in examined.measured.summary.cells if not one.limiter]
     refused = [one.permits for one in cells if one.attempts.by_outcome.get("rate_limited")]
     fine = [one.permits for one in cells if one.permits not in refused]
     if refused and fewest >= min(refused) and fewest > max(fine, default=0):

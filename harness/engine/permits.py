@@ -22,9 +22,14 @@ _Ticket = TypeVar("_Ticket")
 
 
 class PermitQueue(Generic[_Ticket]):
-    """The free permits, the queue of waiting tickets, and the parked tickets."""
+    """The free permits, the queue of waiting tickets, and the parked tickets.
+
+    `permits`: how many there are. `resize` changes it; while more are in use than there are, the
+    number of free permits is negative, and permits that are given back are not handed on.
+    """
 
     def __init__(self, permits: int) -> None:
+        self.permits = permits
         self._free = permits
         # A dict keeps the order and removes from anywhere in constant time.
         self._waiting: OrderedDict[_Ticket, None] = OrderedDict()
@@ -32,10 +37,25 @@ class PermitQueue(Generic[_Ticket]):
 
     def take(self) -> bool:
         """Take a free permit if there is one. While a ticket waits, no permit is free."""
-        if self._free == 0:
+        if self._free <= 0:
             return False
         self._free -= 1
         return True
+
+    @property
+    def in_use(self) -> int:
+        """The permits that are in use."""
+        return self.permits - self._free
+
+    def resize(self, permits: int) -> list[_Ticket]:
+        """Change how many permits there are; return the tickets that get one, in their order."""
+        self._free += permits - self.permits
+        self.permits = permits
+        served = []
+        while self._free > 0 and self._waiting:
+            self._free -= 1
+            served.append(self._waiting.popitem(last=False)[0])
+        return served
 
     def queue(self, ticket: _Ticket) -> None:
         """Add a ticket to the end of the queue."""
@@ -47,7 +67,7 @@ class PermitQueue(Generic[_Ticket]):
 
     def give_back(self) -> _Ticket | None:
         """Return a permit; the result is the ticket that gets it, None if no ticket waits."""
-        if self._waiting:
+        if self._waiting and self._free >= 0:
             return self._waiting.popitem(last=False)[0]
         self._free += 1
         return None
@@ -136,6 +156,18 @@ class Turnstile:
         """Give the permit to the next ticket in the queue."""
         with self._lock:
             self._serve()
+
+    def resize(self, permits: int) -> None:
+        """Change how many permits there are; those in use stay in use until they are released."""
+        with self._lock:
+            for turn in self._line.resize(permits):
+                turn.served = True
+                turn.wake()
+
+    @property
+    def in_use(self) -> int:
+        """The permits that are in use."""
+        return self._line.in_use
 
     def _parked(self, turn: Turn, bell: Hashable, until: int | None) -> Waits[None]:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 from pydantic import TypeAdapter
@@ -20,7 +20,7 @@ from harness.policies.section import (
     WrapperSection,
 )
 from harness.policies.stack import Stack
-from harness.records.schema import PolicyCode, Run
+from harness.records.schema import PolicyCode
 from harness.records.settings import one_at_a_time
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -160,19 +160,12 @@ def _layers(
         yield from _layers(described, layer, ("retry", name, "layers", number), (*around, name))
 
 
-def code_of(run: Run) -> dict[str, PolicyCode]:
-    """Return the code of each cell, whatever the version that recorded the run.
+def code_of_policy(described: Mapping[str, Any], name: str) -> PolicyCode:
+    """Return the code of a policy of a recorded scenario; `described`: its table `retry`.
 
-    It is empty if this version does not know the policies of the run.
+    Raises ValueError if this version does not know the policy.
     """
-    try:
-        return {
-            cell.id: resolve(_TABLES.validate_python(own["retry"]), cell.retry).code()
-            for cell in run.cells
-            for own in [run.cell_scenario(cell)]
-        }
-    except ValueError:
-        return {}
+    return resolve(_TABLES.validate_python(described), name).code()
 
 
 def names_in(described: Mapping[str, AnyPolicy], name: str) -> Iterator[str]:

@@ -282,6 +282,16 @@ class Transcript(CallRecord, frozen=True, kw_only=True, omit_defaults=True):
 Record = Attempt | Call | Workflow | Transcript
 
 
+class LimitChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The most permits in use from a time on, as a limit that adapts has set it.
+
+    `at`: since the anchor of the run. `limit`: from then on.
+    """
+
+    at: Nanoseconds[int]
+    limit: CountUnit[int]
+
+
 class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One (cell, repeat): one line of trials.jsonl, written at the end of the trial.
 
@@ -289,7 +299,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     of this process. `loop_lag`: histogram of the nanoseconds by which timers ran late, of the event
     loop or of a thread, as read; see `records.timer_lag`. `late_timers`: those that were late by
     1 ms or more; in sync, each first text, due when it arrived; None in runs of earlier versions.
-    `recording`: the part of `cpu` for writing records, 0 if not measured.
+    `recording`: the part of `cpu` for writing records, 0 if not measured. `limits`: of a cell whose
+    permits adapt, the limit at the start and after each change; empty for a fixed number.
     """
 
     cell: str
@@ -302,6 +313,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     late_timers: tuple[LateTimer, ...] | None = None
     interrupted: bool = False
     recording: Nanoseconds[int] = 0
+    limits: tuple[LimitChange, ...] = ()
 
 
 class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -330,7 +342,8 @@ class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures; the next fields say how. `attempts`: of a call at most. `modules`: what the lines
     import. `before`: lines before the first attempt. `pause`: lines that set `pause`, the seconds
     before the next attempt, before attempt number `attempt`; none where the program does not retry
-    by itself. `max_retries`: of the openai package's client. `safety` and `simplicity`: the ranks
+    by itself. `max_retries`: of the openai package's client. `limit`: an expression that makes the
+    limit that adapts, empty for a fixed number of permits. `safety` and `simplicity`: the ranks
     of the policy among others, less is better.
     """
 
@@ -342,6 +355,7 @@ class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     before: tuple[str, ...] = ()
     pause: tuple[str, ...] = ()
     max_retries: CountUnit[int] = 0
+    limit: str = ""
     safety: Rank[tuple[int, ...]] = ()
     simplicity: Rank[tuple[int, ...]] = ()
 
@@ -349,7 +363,9 @@ class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class CellInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One combination of the swept settings.
 
-    `settings`: the values of all other swept scenario keys, by dotted key.
+    `permits`: the most attempts in flight; of a limit that adapts, its highest value. `limiter`:
+    the name of that limit, empty for a fixed number. `settings`: the values of all other swept
+    scenario keys, by dotted key.
     """
 
     id: str
@@ -358,6 +374,7 @@ class CellInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry: str
     permit_scope: str
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
+    limiter: str = ""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):

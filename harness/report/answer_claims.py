@@ -37,6 +37,8 @@ def _calls_at_once(cell: Cell, *, names_mode: bool) -> str:
     if one_at_a_time(cell.mode):
         return "one call at a time"
     how = f"{cell.mode} " if names_mode and cell.mode == "async" else ""
+    if cell.limiter:
+        return f"the limit {cell.limiter} (at most {cell.permits} {how}calls at once)"
     where = f" in {cell.mode}" if names_mode and cell.mode == "threads" else ""
     if cell.permits == 1:
         return f"one {how}call at a time{where}"
@@ -205,7 +207,7 @@ _CHOSEN_BY: Mapping[Preference, str] = {
     "losses": "loses fewer workflows",
     "attempts": "sends fewer requests",
     "refusals": "gets fewer 429s",
-    "permits": "has fewer calls at once",
+    "permits": "allows fewer calls at once",
     "simplicity": "has the simpler retry policy",
     "objective": "",
 }

@@ -14,7 +14,7 @@ from harness.analysis.metrics import (
     terminal_columns,
 )
 from harness.analysis.model import Cell, Distribution, Figure, Summary
-from harness.analysis.settings import CellSettings, swept_keys, varying
+from harness.analysis.settings import CellSettings, permits_setting, swept_keys, varying
 from harness.report.console import table_blocks
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
@@ -85,7 +85,7 @@ def settings_columns(cells: Sequence[CellSettings], longest: int = _LONGEST_VALU
     different = varying(cells)
     columns = [
         Column("mode", "", [cell.mode for cell in cells], left=True),
-        Column("per-\nmits", "", [cell.permits for cell in cells], whole_number),
+        Column("per-\nmits", "", [permits_setting(cell) for cell in cells], whole_number),
         _short_column("retry", [cell.retry for cell in cells], longest),
     ]
     if "permit_scope" in different:

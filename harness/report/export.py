@@ -30,6 +30,7 @@ from harness.records.schema import (
     Attempt,
     Branches,
     Call,
+    LimitChange,
     Phase,
     Record,
     Run,
@@ -125,6 +126,7 @@ def tables(run: Path) -> list[Flat]:
         table("workflows", Workflow, lambda one: [_workflow(once, one)]),
         table("phases", Workflow, _phases),
         table("trials", Trial, lambda one: [_trial(one)]),
+        *([table("limits", Trial, _limits)] if any(one.limits for one in stored.trials) else []),
         Flat("cells", tuple(cells[0]) if cells else (), lambda: iter(cells)),
         *([Flat("server", tuple(server[0]), lambda: iter(server))] if server else []),
     ]
@@ -185,7 +187,7 @@ def _blank(kind: type[_R]) -> _R:
     nothing: ExportRow = {
         "tokens": Tokens(), "gaps": {}, "loop_lag": {}, "backoffs": (),
         "phases": (Phase(name="", start=0, end=0, outcome="ok"),),
-        "branches": Branches(total=0, ok=0),
+        "branches": Branches(total=0, ok=0), "limits": (LimitChange(0, 0),),
     }  # fmt: skip
     fields: dict[str, Any] = {name: nothing.get(name) for name in kind.__struct_fields__}
     return kind(**fields)
@@ -263,10 +265,16 @@ def _phases(workflow: Workflow) -> list[ExportRow]:
 def _trial(trial: Trial) -> ExportRow:
     lag = corrected(trial.loop_lag)
     return {
-        **_plain(trial, "loop_lag", "late_timers"),
+        **_plain(trial, "loop_lag", "late_timers", "limits"),
         "loop_lag_p50": quantile(lag, 0.5),
         "loop_lag_p99": quantile(lag, 0.99),
     }
+
+
+def _limits(trial: Trial) -> list[ExportRow]:
+    """Return the limit at the start and after each change, if the permits of a trial adapt."""
+    key = {"cell": trial.cell, "repeat": trial.repeat, "execution": trial.execution}
+    return [{**key, "at": change.at, "limit": change.limit} for change in trial.limits]
 
 
 def _saver(kind: str) -> Saver:

@@ -104,6 +104,8 @@ def _advice(name: str, cells: Sequence[Cell], summary: Summary) -> str:
     advice = find(name, summary.endpoint_keys)
     fewest = min((cell.permits for cell in summary.cells), default=0)
     has_more = any(cell.permits > fewest for cell in met) or len(summary.cells) == 1
+    if met and all(cell.limiter for cell in met):  # the number is not what a person chooses
+        has_more = False
     return advice if has_more else without_fewer_permits(advice)
 
 

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, assert_never
 
 from harness.analysis.model import Cell, Figure, Recommendation, Summary
-from harness.analysis.settings import CellSettings, identity, policy_of, swept_keys, varying
+from harness.analysis.settings import (
+    CellSettings,
+    identity,
+    permits_setting,
+    policy_of,
+    swept_keys,
+    varying,
+    with_permits,
+)
 from harness.records.schema import CellInfo, Run
 from harness.records.settings import one_at_a_time
 
@@ -184,7 +192,7 @@ def cell_labels(
     differences = other_differences(cells, limit, brief=brief)
     labels = {}
     for cell in cells:
-        first = cell.mode if one_at_a_time(cell.mode) else f"{cell.mode} {cell.permits}"
+        first = cell.mode if one_at_a_time(cell.mode) else f"{cell.mode} {permits_setting(cell)}"
         labels[cell.id] = " · ".join([first, *differences[cell.id]])
     return labels
 
@@ -218,9 +226,7 @@ def with_labels(text: str, labels: Mapping[str, str]) -> str:
 def spoken(cell: Cell, cells: Sequence[Cell]) -> str:
     """Return the name of a cell in a sentence: `async with 8 permits and retry full-jitter`."""
     different = varying(cells)
-    several = (
-        [] if one_at_a_time(cell.mode) else [f"{cell.permits} permit{'s'[: cell.permits > 1]}"]
-    )
+    several = [] if one_at_a_time(cell.mode) else [with_permits(cell)]
     if "retry" in different:
         several.append(f"retry {cell.retry}")
     if "permit_scope" in different:
@@ -369,12 +375,16 @@ _C = TypeVar("_C", bound=CellSettings)
 
 
 def in_reading_order(cells: Iterable[_C]) -> list[_C]:
-    """Return cells that differ only in mode and permits one after the other, sync first."""
+    """Return cells that differ only in mode and permits one after the other, sync first.
+
+    Limits that adapt come after the fixed numbers of permits.
+    """
     listed = list(cells)
     policies = list(dict.fromkeys(map(policy_of, listed)))
 
-    def place(cell: _C) -> tuple[int, int, int]:
-        return policies.index(policy_of(cell)), MODE_NAMES.index(cell.mode), cell.permits
+    def place(cell: _C) -> tuple[int, int, str, int]:
+        mode = MODE_NAMES.index(cell.mode)
+        return policies.index(policy_of(cell)), mode, cell.limiter, cell.permits
 
     return sorted(listed, key=place)
 
@@ -385,9 +395,9 @@ def side_by_side(cells: Sequence[Cell]) -> list[Cell]:
     alike = {cell.id: identity(cell, ("mode", "permits", "retry")) for cell in cells}
     others = list(dict.fromkeys(alike.values()))
 
-    def place(cell: Cell) -> tuple[int, int, int, int]:
+    def place(cell: Cell) -> tuple[int, str, int, int, int]:
         other, retry = others.index(alike[cell.id]), retries.index(cell.retry)
-        return MODE_NAMES.index(cell.mode), cell.permits, other, retry
+        return MODE_NAMES.index(cell.mode), cell.limiter, cell.permits, other, retry
 
     return sorted(cells, key=place)
 

@@ -185,6 +185,7 @@ def cell_attributes(the_run: Run, info: CellInfo) -> Attributes:
         semconv.CELL: info.id,
         semconv.MODE: info.mode,
         semconv.PERMITS: info.permits,
+        **({semconv.LIMITER: info.limiter} if info.limiter else {}),
         semconv.RETRY: info.retry,
         semconv.PERMIT_SCOPE: info.permit_scope,
         **{f"{semconv.SETTING}{key}": _attribute(value) for key, value in info.settings.items()},

@@ -115,7 +115,7 @@ def test_a_new_row_is_exported(records: Records, tmp_path: Path) -> None:
 def test_the_table_has_every_field_that_a_cell_declares() -> None:
     declared = {
         "id", "mode", "permits", "retry", "permit_scope", "settings", "slo", "dropped_after",
-        "late",
+        "late", "limiter",
         *(metric.name.split(".")[0] for metric in METRICS),
     }  # fmt: skip
     assert declared == set(Cell.__struct_fields__)

@@ -19,7 +19,7 @@ import msgspec
 
 from harness.analysis import model
 from harness.bench.scenario import Scenario
-from harness.bench.scenario_schema import KIND_TABLES, scenario_schema
+from harness.bench.scenario_schema import BY_NAME, KIND_TABLES, scenario_schema
 from harness.config.attribute_docs import class_doc
 from harness.config.budget import OwnPrice
 from harness.config.faults import Burst, Fault, Outage
@@ -37,6 +37,7 @@ from harness.records.schema import (
     Call,
     CellInfo,
     Decision,
+    LimitChange,
     Phase,
     PhaseInfo,
     PolicyCode,
@@ -97,7 +98,7 @@ def scenario_page() -> str:
     parts = [SCENARIO, *_section("Top level", Scenario, _top_level(schema))]
     for key, field in Scenario.model_fields.items():
         if key in KIND_TABLES:
-            title = "[retry.NAME]" if key == "retry" else f"[{key}]"
+            title = f"[{key}.NAME]" if key in BY_NAME else f"[{key}]"
             for kind, section in KIND_TABLES[key].sections().items():
                 table = schema["$defs"][section.__name__]
                 parts += _section(f'`{title}` with `kind = "{kind}"`', section, table)
@@ -201,7 +202,7 @@ RECORD_FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "attempts.jsonl": (Attempt, Tokens, Decision),
     "calls.jsonl": (Call, Backoff),
     "workflows.jsonl": (Workflow, Phase, Branches),
-    "trials.jsonl": (Trial, LateTimer),
+    "trials.jsonl": (Trial, LateTimer, LimitChange),
     "transcripts.jsonl": (Transcript, Said),
     "spending.jsonl": (Spent,),
     "provider.jsonl": (ProviderHead, Served),

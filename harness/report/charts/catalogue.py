@@ -9,6 +9,7 @@ from harness.records.settings import one_at_a_time
 from harness.report.charts.attempts import attempts_over_time
 from harness.report.charts.cells import latency_throughput, phases, repeats, time_chart
 from harness.report.charts.ecdf import latency_ecdf
+from harness.report.charts.limits import limits_over_time
 from harness.report.charts.model import Chart
 from harness.report.charts.permit_lanes import permit_lanes
 from harness.report.charts.permits import heat_map, permits
@@ -28,7 +29,8 @@ def _never(_: Subject) -> bool:
 
 
 def _has_curves(about: Subject) -> bool:
-    return len({cell.permits for cell in about.cells if not one_at_a_time(cell.mode)}) > 1
+    fixed = [cell for cell in about.cells if not one_at_a_time(cell.mode) and not cell.limiter]
+    return len({cell.permits for cell in fixed}) > 1
 
 
 def _has_no_curves(about: Subject) -> bool:
@@ -56,6 +58,7 @@ CHARTS: tuple[NamedChart, ...] = (
     NamedChart("phases", "spent", phases),
     NamedChart("timeline", "spent", timeline),
     NamedChart("permit-lanes", "spent", permit_lanes),
+    NamedChart("limits", "spent", limits_over_time, _never),
     NamedChart("heat-map", "policies", heat_map),
     NamedChart("attempts-over-time", "policies", attempts_over_time, _never),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.analysis.call_segments import CallSegment
 from harness.analysis.flow import Held, lanes
+from harness.analysis.limit_steps import most_allowed, permit_time
 from harness.records.clock import SECOND
 from harness.records.settings import one_at_a_time
 from harness.report.charts.model import Bar, Chart, ChartRow, RowPanel, axis_from_zero, part_keys
@@ -44,11 +45,13 @@ def permit_lanes(about: Subject) -> Chart | None:
         for piece in _pieces(one):
             bar = Bar(seconds(piece.start), seconds(piece.end), look_of(piece.part))
             bars[one.lane].append(bar)
-    length = cell.permits * (trial.end - trial.start)
+    length = permit_time(trial, cell.permits)
     used = percent(sum(one.end - one.start for one in held) / length if length else 0.0)
     most_used = max(one.lane for one in held) + 1
     notes = [f"Repeat {trial.repeat + 1}; empty: the permit was idle."]
-    if most_used < cell.permits:
+    if cell.limiter:
+        notes.append(f"The limit {cell.limiter} allowed at most {most_allowed(trial)} at once.")
+    elif most_used < cell.permits:
         notes.append(f"At most {most_used} of {cell.permits} permits were in use at once.")
     if len(shown) < len(held):
         notes.append(f"Only {counted(len(shown), 'attempt')} of {len(held)} are shown.")

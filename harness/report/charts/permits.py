@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Figure, Summary
-from harness.analysis.settings import identity, policy_of, varying
+from harness.analysis.settings import (
+    identity,
+    permits_setting,
+    policy_of,
+    varying,
+    with_permits,
+)
 from harness.records.settings import one_at_a_time
 from harness.report.charts.model import (
     SERIES,
@@ -57,11 +63,15 @@ MOST_LOST = 1.8
 
 
 class PermitCurve(NamedTuple):
-    """Cells that differ only in permits, in their order, and their sync cell if there is one."""
+    """Cells that differ only in permits, in their order, and their sync cell if there is one.
+
+    `adaptive`: those whose permits adapt; they have no place on an axis of permits.
+    """
 
     name: str
     cells: tuple[Cell, ...]
     sync: Cell | None
+    adaptive: tuple[Cell, ...] = ()
 
 
 def curves_of(summary: Summary) -> list[PermitCurve]:
@@ -78,7 +88,9 @@ def curves_of(summary: Summary) -> list[PermitCurve]:
         first = cells[0]
         names = [*([first.mode] if several_modes else []), *differences[first.id]]
         name = " · ".join(names) or first.retry
-        curves.append(PermitCurve(name, tuple(cells), syncs.get(policy_of(first))))
+        fixed = tuple(cell for cell in cells if not cell.limiter)
+        adaptive = tuple(cell for cell in cells if cell.limiter)
+        curves.append(PermitCurve(name, fixed, syncs.get(policy_of(first)), adaptive))
     return curves
 
 
@@ -143,8 +155,11 @@ def _quantities(about: Subject) -> tuple[_Quantity, ...]:
 
 
 def permits(about: Subject) -> Chart | None:
-    """Return throughput, speed-up and latency over permits; None without a rate to show."""
-    curves = curves_of(about.summary)
+    """Return throughput, speed-up and latency over permits; None without a rate to show.
+
+    A limit that adapts is a horizontal line.
+    """
+    curves = [curve for curve in curves_of(about.summary) if curve.cells]
     cells = [cell for curve in curves for cell in curve.cells]
     if not any(cell.throughput.workflows_per_s for cell in cells):
         return None
@@ -156,8 +171,8 @@ def permits(about: Subject) -> Chart | None:
         [value_of(first.of(cell)) for cell in cells],
         first.axis,
     )
-    panels = tuple(_curve_panel(one, curves) for one in shown)
-    notes = _line_notes(panels, baseline(about.summary.cells))
+    panels = tuple(_curve_panel(one, curves, about.labels) for one in shown)
+    notes = _line_notes(panels, baseline(about.summary.cells), curves)
     knees = ", ".join(f"{one.name} {top.permits}" for one in curves if (top := knee(one)))
     if knees:
         share = f"{KNEE * 100:.0f}\u00a0%"
@@ -174,7 +189,7 @@ def permits(about: Subject) -> Chart | None:
     notes += [*left_out_note(cells, about.labels, what), *dropped_note(cells, about.labels)]
     return Chart(
         "Effect of the number of permits",
-        _best(about, cells),
+        _best(about, [*cells, *(cell for curve in curves for cell in curve.adaptive)]),
         f"{' and '.join(one.title for one in shown)} over permits. {words}",
         (*notes, *cut_off_note([value for one in shown for c in cells if (value := one.of(c))])),
         panels,
@@ -191,14 +206,19 @@ def _has_speedup(cell: Cell) -> bool:
     return cell.speedup_over_sync is not None
 
 
-def _line_notes(panels: Sequence[CurvePanel], base: str) -> list[str]:
+def _line_notes(
+    panels: Sequence[CurvePanel], base: str, curves: Sequence[PermitCurve]
+) -> list[str]:
     """Return a note that explains the bars and lines that are drawn."""
     every = [one for panel in panels for one in panel.series]
     said = []
     if any(point.low is not None for one in every for point in one.points):
         said.append("Bars: 95\u00a0% intervals over repeats.")
     if any(panel.references for panel in panels):
-        said.append(f"Dotted: {base}.")
+        dotted = [base] if any(curve.sync for curve in curves) else []
+        if any(curve.adaptive for curve in curves):
+            dotted.append("limits that adapt")
+        said.append(f"Dotted: {', and '.join(dotted)}.")
     if any(one.shape == "dashed" for one in every):
         said.append("Dashed: the bound that the measured critical paths set, with no permit wait.")
     return [" ".join(said)] if said else []
@@ -222,7 +242,7 @@ def _curve_table(about: Subject, rate: _Quantity) -> Table:
         "permits",
         "Goodput and throughput of workflows",
         (
-            Column("permits", "", [cell.permits for cell in cells], whole_number),
+            Column("permits", "", list(map(permits_setting, cells)), whole_number),
             Column(f"goodput\n{unit}", f"goodput_workflows_per_{per}", [rate.of(c) for c in cells]),
             Column(
                 f"with lost work\n{unit}",
@@ -235,7 +255,9 @@ def _curve_table(about: Subject, rate: _Quantity) -> Table:
     )
 
 
-def _curve_panel(quantity: _Quantity, curves: Sequence[PermitCurve]) -> CurvePanel:
+def _curve_panel(
+    quantity: _Quantity, curves: Sequence[PermitCurve], labels: Mapping[str, str]
+) -> CurvePanel:
     cells = [cell for curve in curves for cell in curve.cells]
     series: list[Series] = []
     for at, curve in enumerate(curves):
@@ -261,6 +283,12 @@ def _curve_panel(quantity: _Quantity, curves: Sequence[PermitCurve]) -> CurvePan
         for curve in curves
         if curve.sync and (figure := quantity.of(curve.sync))
     }
+    adaptive = [
+        Reference(labels[cell.id].removeprefix(f"{cell.mode} "), figure.value)
+        for curve in curves
+        for cell in curve.adaptive
+        if (figure := quantity.of(cell)) is not None
+    ]
     known = [figure for cell in cells if (figure := quantity.of(cell)) is not None]
     bounds = [point.y for one in series if one.shape == "dashed" for point in one.points]
     counts = sorted({cell.permits for cell in cells})
@@ -273,9 +301,12 @@ def _curve_panel(quantity: _Quantity, curves: Sequence[PermitCurve]) -> CurvePan
     return CurvePanel(
         quantity.title,
         x._replace(ticks=ticks),
-        axis_from_zero(quantity.axis, max([axis_end(known), *bounds, *syncs, *lost]) * 1.06),
+        axis_from_zero(
+            quantity.axis,
+            max([axis_end(known), *bounds, *syncs, *lost, *(one.value for one in adaptive)]) * 1.06,
+        ),
         tuple(series),
-        tuple(Reference(mode, value) for value, mode in syncs.items()),
+        (*(Reference(mode, value) for value, mode in syncs.items()), *adaptive),
     )
 
 
@@ -286,10 +317,15 @@ def _lost(quantity: _Quantity, cell: Cell) -> float | None:
 
 
 def heat_map(about: Subject) -> Chart | None:
-    """Return goodput and lost calls by permits and policy; None unless both vary."""
+    """Return goodput and lost calls by permits and policy; None unless both vary.
+
+    Limits that adapt are the last columns.
+    """
     curves = curves_of(about.summary)
-    cells = [cell for curve in curves for cell in curve.cells]
-    counts = sorted({cell.permits for cell in cells})
+    cells = [cell for curve in curves for cell in (*curve.cells, *curve.adaptive)]
+    numbers = {cell.permits for cell in cells if not cell.limiter}
+    names = {cell.limiter: None for cell in cells if cell.limiter}
+    counts: list[int | str] = [*sorted(numbers), *names]
     ran = any(value_of(cell.goodput_workflows_per_s) for cell in cells)
     if not ran or len(set(map(policy_of, cells))) < 2 or len(counts) < 2:
         return None
@@ -306,8 +342,9 @@ def heat_map(about: Subject) -> Chart | None:
     ) -> HeatPanel:
         top = max([of(cell) or 0.0 for cell in cells] + [1e-12])
 
-        def shade(curve: PermitCurve, count: int) -> HeatCell:
-            cell = next((cell for cell in curve.cells if cell.permits == count), None)
+        def shade(curve: PermitCurve, count: int | str) -> HeatCell:
+            every = (*curve.cells, *curve.adaptive)
+            cell = next((cell for cell in every if permits_setting(cell) == count), None)
             value = None if cell is None else of(cell)
             if cell is None or value is None:
                 return HeatCell(NONE)
@@ -317,13 +354,15 @@ def heat_map(about: Subject) -> Chart | None:
         return HeatPanel(title, look, tuple(map(str, counts)), rows, "permits")
 
     good, lost = f"goodput, workflows {unit}", "calls lost"
-    most, name, at_most = max(
-        (goodput(cell) or 0.0, curve.name, cell.permits) for curve in curves for cell in curve.cells
+    most, name, _, best = max(
+        (goodput(cell) or 0.0, curve.name, cell.permits, with_permits(cell))
+        for curve in curves
+        for cell in (*curve.cells, *curve.adaptive)
     )
     key = f"goodput_workflows_per_{unit.split()[1]}"
     return Chart(
         "Permits and policies",
-        f"Highest goodput: {name} with {at_most} permits, {number(most)} workflows {unit}",
+        f"Highest goodput: {name} with {best}, {number(most)} workflows {unit}",
         f"{good} and {lost}, by permits (columns) and policies (rows).",
         (
             "Goodput: workflows that succeeded within the SLO, per unit of makespan.",

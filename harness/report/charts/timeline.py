@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import Dataset
-from harness.analysis.settings import policy_of
+from harness.analysis.settings import policy_of, with_permits
 from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.redaction import escape_controls
 from harness.records.schema import Workflow
@@ -60,6 +60,7 @@ def same_workflow_in_both(summary: Summary, data: Dataset) -> list[ExampleWorkfl
         ran,
         key=lambda c: (
             MODE_NAMES.index(c.mode),
+            not c.limiter,
             c.permits,
             c.id == summary.recommendation.candidate,
         ),
@@ -111,7 +112,7 @@ def timeline(about: Subject) -> Chart | None:
         title = "The same workflow"
         finding = (
             f"{title} takes {took[0]} s one call after another and {took[1]} s with "
-            f"{counted(cell.permits, 'permit')}"
+            f"{with_permits(cell)}"
         )
     return Chart(
         f"{title}, call by call",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness.engine.adaptive_limit import AdaptiveLimit
 from harness.engine.async_interpreter import AsyncWorld, run_async
 from harness.engine.branches import Branch
 from harness.engine.budget_gate import Gate, through_gate_async
@@ -92,6 +93,7 @@ def virtual_loop_mode(
     clock: VirtualClock,
     emit: EmitRecord,
     gate: Gate,
+    adaptive: AdaptiveLimit | None = None,
     *,
     serial: bool,
 ) -> None:
@@ -104,11 +106,12 @@ def virtual_loop_mode(
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualEventLoop), "the runner has made it"
         loop.end_waits = hosting.end_all
+        permits = AsyncPermits(adaptive.limit if adaptive else trial.permits, clock.now)
         world = AsyncWorld(
             clock.now,
-            AsyncPermits(trial.permits, clock.now),
+            permits,
             through_gate_async(gate, client.send),
-            gate.emitting(emit),
+            gate.emitting(adaptive.feeding(permits, emit) if adaptive else emit),
             serial=serial,
             hosting=hosting,
         )

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
+from typing import Protocol
 
+from harness.engine.adaptive_limit import AdaptiveLimit
 from harness.engine.blocking_interpreter import BlockingWorld, one_after_another, run_blocking
 from harness.engine.budget_gate import Gate, through_gate
 from harness.engine.effects import EmitRecord, Program
@@ -19,14 +21,35 @@ from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.provider import VirtualProvider, VirtualTrial
 from harness.simulator.virtual.scheduler import Scheduler
 
-VirtualMode = Callable[[Program[None], VirtualTrial, VirtualClock, EmitRecord, Gate], None]
-"""Takes program, trial, clock, emit and gate. Raises DeadlockError and the errors of the gate."""
+
+class VirtualMode(Protocol):
+    """A mode in virtual time."""
+
+    def __call__(
+        self,
+        program: Program[None],
+        trial: VirtualTrial,
+        clock: VirtualClock,
+        emit: EmitRecord,
+        gate: Gate,
+        adaptive: AdaptiveLimit | None = None,
+        /,
+    ) -> None:
+        """Run a program. `adaptive`: the limit that adapts, None for a fixed number of permits.
+
+        Raises DeadlockError and the errors of the gate.
+        """
 
 
 def virtual_sync_mode(
-    program: Program[None], trial: VirtualTrial, clock: VirtualClock, emit: EmitRecord, gate: Gate
+    program: Program[None],
+    trial: VirtualTrial,
+    clock: VirtualClock,
+    emit: EmitRecord,
+    gate: Gate,
+    adaptive: AdaptiveLimit | None = None,
 ) -> None:
-    """Run `program` one call after another, with a single permit."""
+    """Run `program` one call after another, with a single permit, which nothing adapts."""
     client = BlockingVirtualClient(VirtualProvider(trial), clock)
     stop = threading.Event()  # never set
     send = through_gate(gate, client.send, client.wait)
@@ -36,10 +59,17 @@ def virtual_sync_mode(
 
 
 def virtual_async_mode(
-    program: Program[None], trial: VirtualTrial, clock: VirtualClock, emit: EmitRecord, gate: Gate
+    program: Program[None],
+    trial: VirtualTrial,
+    clock: VirtualClock,
+    emit: EmitRecord,
+    gate: Gate,
+    adaptive: AdaptiveLimit | None = None,
 ) -> None:
     """Run `program` with one task for each workflow and branch."""
-    permits = Turnstile(trial.permits, clock.now)
+    permits = Turnstile(adaptive.limit if adaptive else trial.permits, clock.now)
+    if adaptive is not None:
+        emit = adaptive.feeding(permits, emit)
     Scheduler(clock, VirtualProvider(trial), permits, gate, emit).run(program)
 
 
