@@ -13,7 +13,6 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from harness.bench.scenario import Scenario, cell_scenario
-from harness.engine.adaptive_limit import AdaptiveLimit
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request
@@ -27,6 +26,7 @@ from harness.workflows.execution import run_workflow
 
 if TYPE_CHECKING:
     from harness.bench.resume import RunProgress
+    from harness.engine.adaptive_limit import AdaptiveLimit
 
 
 WARM_UP_MESSAGES = (Message("user", "Reply with the word: ready."),)
@@ -136,6 +136,8 @@ def adaptive_limit(scenario: Scenario, cell: CellInfo, now: int = 0) -> Adaptive
     """Return the limit that adapts of a trial that begins at `now`; None for fixed permits."""
     if not cell.limiter:
         return None
+    from harness.engine.adaptive_limit import AdaptiveLimit  # imports asyncio
+
     return AdaptiveLimit(scenario.limit(cell.limiter).limiter(scenario.time_scale), now)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import itertools
 import json
 import threading
 from collections.abc import Sequence
@@ -102,7 +103,10 @@ def test_one_call_at_a_time_has_one_permit_whatever_the_limit() -> None:
             "number, or one of aimd, elastic, gradient2, inspect-ai, or describe it in "
             "[permits.NAME] with its kind",
         ),
-        ('[sweep]\npermits = ["a", "A"]\n', "x: sweep.permits = ['a', 'A']: duplicate value; remove one"),
+        (
+            '[sweep]\npermits = ["a", "A"]\n',
+            "x: sweep.permits = ['a', 'A']: duplicate value; remove one",
+        ),
         ("[sweep]\npermits = [2.5]\n", "x: sweep.permits[0] = 2.5: must be a whole number"),
         (
             '[permits.8]\nkind = "aimd"\n',
@@ -242,7 +246,7 @@ def test_over_http_the_limit_adapts_too(tmp_path: Path, mode: str) -> None:
     assert all(
         one.at <= other.at for one, other in zip(trial.limits, trial.limits[1:], strict=False)
     )
-    assert min(one.limit for one in trial.limits) < 9
+    assert any(b.limit < a.limit for a, b in itertools.pairwise(trial.limits)), "the cap is 8"
 
 
 # Clients
