@@ -35,6 +35,8 @@ NOT_RUN = {
     "whatif results/quickstart --set 'sweep.permits=[3, 6]' --set 'sweep.retry=[\"openai-sdk\"]'": (
         "the same"
     ),
+    "run quickstart --set endpoint.profile=twin.toml --out results/at-the-twin": "the same",
+    "whatif results/quickstart --check results/second": "the same",
     "trace export results/RUN --endpoint http://127.0.0.1:4318": "needs a collector; "
     "tests/cli/test_export.py and tests/cli/test_traces_and_the_provider.py have one",
 }

@@ -23,10 +23,16 @@ def test_the_commands_print_what_is_shown(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     samples = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
-    run, fit, whatif = re.findall(r"^harness ((?:run|fit|whatif) .+)$", TEXT, re.MULTILINE)[:3]
+    commands = re.findall(r"^harness ((?:run|fit|whatif) .+)$", TEXT, re.MULTILINE)
+    run, fit, at_twin, whatif, second, check = commands[:6]
     assert main([*shlex.split(run), "--quiet"]) == 0
     for command, sample in zip((fit, whatif), samples, strict=True):
         capsys.readouterr()
         assert main(shlex.split(command)) == 0
         assert without_id(capsys.readouterr().out) == without_id(sample)
     assert load_profile("twin.toml").concurrency_cap == 6
+    for command in (at_twin, second):
+        assert main([*shlex.split(command), "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(shlex.split(check)) == 0
+    assert "The prediction of the scenario quickstart is good" in capsys.readouterr().out
