@@ -65,7 +65,8 @@ class AdaptiveLimit:
         )  # fmt: skip
         if self.limit != before:
             permits.resize(self.limit)
-            self.changes.append(LimitChange(now, self.limit))
+            # Threads report their ends out of order.
+            self.changes.append(LimitChange(max(now, self.changes[-1].at), self.limit))
 
 
 def result_of(outcome: str) -> LimitOutcome:

@@ -98,14 +98,16 @@ class ElasticState(NamedTuple):
     """The limit before rounding, and what it is based on.
 
     `threshold`: the size from which growth is slow. `refused_at`: the latest 429.
-    `episode_until`: a 429 before this time belongs to the same episode. `successes`: of the current
-    round. `trend`: of the time per token.
+    `episode_until`: a 429 before this time belongs to the same episode. `probe_from`: no growth
+    beyond the threshold before this time. `successes`: of the current round. `trend`: of the time
+    per token.
     """
 
     size: float
     threshold: float
     refused_at: int | None = None
     episode_until: int = 0
+    probe_from: int = 0
     successes: int = 0
     trend: Trend = Trend()
 
@@ -129,6 +131,11 @@ _LONGEST_EPISODE = 5
 """An episode lasts at most so many cooldowns after a 429, whatever wait it asks for."""
 
 
+_LONGEST_PAUSE = 30
+"""After a 429, the limit does not exceed its threshold for the wait that it asks for, though for no
+more than so many cooldowns."""
+
+
 class ElasticRule(NamedTuple):
     """Three parts: slow start, the elasticity of the throughput, and episodes of 429s.
 
@@ -149,8 +156,9 @@ class ElasticRule(NamedTuple):
     The first one of an episode also takes `cut` off, and this is the new threshold, at least half
     of the one before. After a `cooldown` without a 429 the limit returns to half of the threshold
     at least and grows again. A 429 belongs to the same episode until the cooldown has passed, or
-    its Retry-After, though no more than five cooldowns: a long Retry-After delays one call, and
-    does not hold back the others.
+    the Retry-After of the one before, though no more than five cooldowns. Beyond the threshold the
+    limit grows only when the Retry-After has passed, or 30 cooldowns: where a refused call waits
+    for long, to look for more is expensive. A long Retry-After never holds the limit below.
     """
 
     keys: Elastic
@@ -187,6 +195,7 @@ class ElasticRule(NamedTuple):
             size=keys.bounded(size),
             threshold=keys.bounded(threshold),
             refused_at=seen.now,
+            probe_from=seen.now + min(seen.retry_after or 0, _LONGEST_PAUSE * self.cooldown),
             episode_until=max(state.episode_until, seen.now + max(self.cooldown, asked)),
             successes=0,
         )
@@ -201,7 +210,9 @@ class ElasticRule(NamedTuple):
                 if elasticity < keys.shrink_below:
                     size = keys.bounded(_SHRINK * size)
                 threshold = min(threshold, size)
-        elif seen.in_flight >= _BUSY * state.limit:
+        elif seen.in_flight >= _BUSY * state.limit and (
+            size < threshold or seen.now >= state.probe_from
+        ):
             size = keys.bounded(
                 size + (1.0 if size < threshold else max(1, _STEP * size) / max(size, _FEWEST))
             )

@@ -149,6 +149,19 @@ GOLDEN = (
         "until-settled", "load.workflows=8", "sweep.permits=[2, 16]", 'sweep.retry=["none"]',
         "sweep.max_repeats=5", "slo.success_rate=0.9",
     ),
+    _virtual(
+        "stepping-cap", "load.workflows=4", "sweep.repeats=1", 'sweep.permits=["aimd", "elastic"]',
+        'endpoint.override={concurrency_cap = 12, cap_steps = [{at = "30s", cap = 4}]}',
+    ),
+    _virtual(
+        "long-retry-after", "load.workflows=4", "sweep.repeats=1",
+        'sweep.permits=["inspect-ai", "elastic"]',
+    ),
+    _virtual(
+        "shared-account", "load.workflows=4", "sweep.repeats=1",
+        'sweep.permits=["gradient2", "elastic"]',
+        'endpoint.override={concurrency_cap = 8, cap_steps = [{at = "20s", cap = 6}]}',
+    ),
     _virtual("streaming", "workflow.sub_questions=32", "sweep.repeats=3"),
     # What no shipped scenario uses: the other policies, and the other ways to lose a branch.
     _virtual(

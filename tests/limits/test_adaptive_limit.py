@@ -180,3 +180,10 @@ def test_what_is_known_of_the_permits_in_use_does_not_grow_for_ever() -> None:
         use.note(at, 5)
     assert len(use._times) < 10_000
     assert use.mean(19_000, 19_999) == 5
+
+
+def test_the_changes_are_in_the_order_of_their_times_although_threads_are_late() -> None:
+    adaptive, _, _, emit = fed(_Script(4, 5, 6), 1)
+    emit(make_attempt(done=300))
+    emit(make_attempt(done=290))
+    assert adaptive.changes[1:] == [LimitChange(300, 5), LimitChange(300, 6)]
