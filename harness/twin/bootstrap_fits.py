@@ -99,12 +99,21 @@ def _played_again(
     share = min(1.0, _SOURCE_ATTEMPTS / max(attempts, 1))
     again: list[Records] = []
     for source in sources:
-        repeats = max(1, round(repeats_in(source.records) * share))
+        trials = _first_repeats(source, share)
         again.append(
             play_at_twin(
-                source.twin.with_profile(profile), repeats, seed, source.lengths.of_trial,
+                source.twin.with_profile(profile), trials, seed, source.lengths.of_trial,
                 shares_draws=shares_draws(source),
             )
         )  # fmt: skip
     played = sum(len(one.attempts) for one in again)
     return again, min(1.0, math.sqrt(played / max(attempts, 1)))
+
+
+def _first_repeats(source: FittedRun, share: float) -> Mapping[str, Sequence[int]]:
+    """Return the first trials of each setting: this share of the repeats, at least one."""
+    repeats = max(1, round(repeats_in(source.records) * share))
+    return {
+        cell: [at for at in mine if at < repeats] or mine[:1]
+        for cell, mine in source.trials.items()
+    }

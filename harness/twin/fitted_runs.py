@@ -21,6 +21,7 @@ from harness.twin.recorded_lengths import RecordedLengths, recorded_lengths
 from harness.twin.twin_trials import (
     TwinScenario,
     at_twin,
+    played_as,
     twin_scenario,
 )
 
@@ -29,13 +30,18 @@ _WHERE = "run.json"
 
 @dataclass(frozen=True)
 class FittedRun:
-    """A run that the twin is fitted to: at the twin, with its lengths and its values."""
+    """A run that the twin is fitted to: at the twin, with its lengths and its values.
+
+    `repeats`: the number of its repeats. `trials`: those of each setting that was measured; `twin`
+    has no other settings.
+    """
 
     records: Records
     twin: TwinScenario
     lengths: RecordedLengths
     measured: Values
     repeats: int
+    trials: Mapping[str, Sequence[int]]
 
 
 def profile_of(fit: ProviderFit) -> dict[str, Any]:
@@ -61,7 +67,23 @@ def fitted_run(records: Records, profile: Mapping[str, Any], most_calls: int) ->
             }
             for metric, cells in measured.items()
         }
-    return FittedRun(dataset, twin, recorded_lengths(seen), measured, repeats)
+    trials = _trials_at_twin(dataset, twin, repeats)
+    twin = twin.with_cells([cell for cell in twin.cells if cell.id in trials])
+    return FittedRun(dataset, twin, recorded_lengths(seen), measured, repeats, trials)
+
+
+def _trials_at_twin(
+    records: Records, twin: TwinScenario, repeats: int
+) -> Mapping[str, Sequence[int]]:
+    """Return the repeats that each setting was measured in, by its id at the twin."""
+    found: dict[str, set[int]] = {}
+    played = {played_as(cell): cell.id for cell in twin.cells}
+    cells = {cell.id: played.get(played_as(cell)) for cell in records.run.cells}
+    for trial in records.trials:
+        cell = cells[trial.cell]
+        if cell is not None and trial.repeat < repeats:
+            found.setdefault(cell, set()).add(trial.repeat)
+    return {cell: sorted(mine) for cell, mine in found.items()}
 
 
 def scenario_at_twin(run: Run, changes: Sequence[str]) -> Scenario:

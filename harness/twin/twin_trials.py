@@ -108,6 +108,14 @@ def at_twin(
     return validated(moved, where, changes)
 
 
+def played_as(cell: CellInfo) -> str:
+    """Return a text that is equal for settings that are the same one in virtual time."""
+    mode = _MODE.get(cell.mode, cell.mode)
+    return msgspec.json.encode(
+        [mode, cell.permits, cell.retry, cell.permit_scope, cell.settings], order="sorted"
+    ).decode()
+
+
 def _require_effect(change: str) -> None:
     """Raise InputError for a change of what a prediction takes from the twin, or has not."""
     for path in _changed_keys(*parse_override(change)):
@@ -162,18 +170,22 @@ def _price(price: dict[str, Any] | None, of: Run) -> dict[str, Any] | None:
 
 
 def play_at_twin(
-    twin: TwinScenario, repeats: int, seed: int, lengths: LengthsOf, chosen: Sequence[str] = (),
-    *, shares_draws: bool = True,
+    twin: TwinScenario, repeats: int | Mapping[str, Sequence[int]], seed: int, lengths: LengthsOf,
+    chosen: Sequence[str] = (), *, shares_draws: bool = True,
 ) -> Dataset:  # fmt: skip
     """Return the records of trials. `seed`: of all that is drawn.
 
-    `chosen`: the ids of the cells to play, all if empty. `shares_draws`: whether all cells have the
-    same draws, as at a simulated provider.
+    `repeats`: their number, or the numbers of the repeats by cell. `chosen`: the ids of the cells
+    to play, all if empty. `shares_draws`: whether all cells have the same draws, as at a simulated
+    provider.
     """
     swept = [cell for cell in twin.cells if not chosen or cell.id in chosen]
-    order = (tuple(cell.id for cell in swept),) * repeats
+    if isinstance(repeats, int):
+        repeats = dict.fromkeys([cell.id for cell in swept], range(repeats))
+    most = 1 + max((at for cell in swept for at in repeats[cell.id]), default=-1)
+    order = tuple(tuple(cell.id for cell in swept if at in repeats[cell.id]) for at in range(most))
     run = msgspec.structs.replace(
-        twin.run, cells=tuple(swept), repeats=repeats, seed=seed, order=order
+        twin.run, cells=tuple(swept), repeats=most, seed=seed, order=order
     )
     attempts, calls = new_tables(Words())
     workflows: list[Workflow] = []
@@ -187,7 +199,7 @@ def play_at_twin(
         mine = cell_scenario(scenario, cell)
         every = mine.workflow.topics
         topics = [every[at % len(every)] for at in range(mine.load.workflows)]
-        for repeat in range(repeats):
+        for repeat in repeats[cell.id]:
             given = lengths(cell.id, repeat, topics)
             played = play(begun, Task(number, cell, repeat), account, ignore_step, lengths=given)
             number += 1
