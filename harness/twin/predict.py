@@ -96,7 +96,7 @@ def predict(
     useful = useful_permits(scenario, twin.cells)
     if of is None:
         twin = twin.with_cells(useful.kept)
-    lengths = asked.lengths.of_trial if of is not None else _lengths_of_work(asked, twin.cells)
+    lengths = asked.lengths.of_trial if of is not None else lengths_of_work(asked, twin.cells)
     work, whole = calls_of_trial(asked) * len(twin.cells), asked.repeats
     repeats = _rounded(_POINT_CALLS / work, whole)
     on_step(f"predicting {count_of(len(twin.cells), 'setting')}")
@@ -114,7 +114,7 @@ def predict(
     errors, excess = leave_out_each(sources, seen, profile, repeats, seed, on_step)
     permits = [cell.permits for records in runs for cell in records.run.cells]
     trials_fitted = sum(len(records.trials) for records in runs)
-    known = _known_metrics(sources)
+    known = metrics_of(sources)
     cells = []
     for info in twin.cells:
         used = useful.used(info)
@@ -128,13 +128,13 @@ def predict(
             if of is not None:
                 trials = of_same_work(trials, real, whole)
             if trials:
-                left_out = _relevant(errors[metric.name], beyond)
+                left_out = relevant_errors(errors[metric.name], beyond)
                 estimated = (
                     (refitted.get((metric.name, info.id), 0.0), bootstraps - 1.0),
                     model_variance(left_out, far, bool(beyond)),
                 )
                 more = excess[metric.name]
-                values[metric.name] = _value(
+                values[metric.name] = predicted_value(
                     metric, trials, estimated, more / max(trials_fitted, 1), more, whole, real
                 )
         cells.append(PredictedCell(info, values, beyond))
@@ -148,7 +148,7 @@ def predict(
     )  # fmt: skip
 
 
-def _known_metrics(sources: Sequence[FittedRun]) -> list[PredictedMetric]:
+def metrics_of(sources: Sequence[FittedRun]) -> list[PredictedMetric]:
     """Return the metrics to predict: what no measured setting has, has no model error either."""
     return [
         metric
@@ -171,7 +171,7 @@ def _rounded(repeats: float, whole: int) -> int:
     return whole * max(2, min(math.ceil(repeats / whole), math.ceil(_MOST_REPEATS / whole)))
 
 
-def _lengths_of_work(source: FittedRun, cells: Sequence[CellInfo]) -> LengthsOf:
+def lengths_of_work(source: FittedRun, cells: Sequence[CellInfo]) -> LengthsOf:
     """Return the lengths of predicted cells: those of measured ones with the same swept keys."""
     measured = source.records.run.cells
     like = {
@@ -185,13 +185,13 @@ def _work_of(cell: CellInfo) -> dict[str, Any]:
     return {key: value for key, value in cell.settings.items() if split_key(key)[0] != "retry"}
 
 
-def _relevant(errors: Sequence[LeftOutSetting], beyond: str) -> Sequence[LeftOutSetting]:
+def relevant_errors(errors: Sequence[LeftOutSetting], beyond: str) -> Sequence[LeftOutSetting]:
     """Return the errors that say how near a prediction is: those like it, if there are any."""
     inside = [one for one in errors if one.is_inside]
     return inside if inside and not beyond else errors
 
 
-def _value(
+def predicted_value(
     metric: PredictedMetric, trials: Mapping[int, float],
     estimated: Sequence[tuple[float, float]], common: float, excess: float, whole: int,
     measured: Mapping[int, float],
