@@ -25,6 +25,7 @@ from harness.twin.twin_trials import (
     LengthsOf,
     OnStep,
     TwinScenario,
+    ignore_step,
     play_at_twin,
 )
 
@@ -34,7 +35,7 @@ _SOURCE_ATTEMPTS = 1_500
 
 def bootstrap_variances(
     sources: Sequence[FittedRun], twin: TwinScenario, lengths: LengthsOf, fit: ProviderFit,
-    repeats: int, seed: int, bootstraps: int, on_step: OnStep,
+    repeats: int, seed: int, bootstraps: int, on_step: OnStep = ignore_step,
 ) -> Mapping[tuple[str, str], float]:  # fmt: skip
     """Return the variance of the predictions of refitted twins, by metric and cell.
 

@@ -64,7 +64,7 @@ from harness.twin.useful_permits import notes_of_permits, useful_permits
 
 BOOTSTRAPS = 30
 _POINT_CALLS = 8_000
-_REPLICATE_CALLS = 800
+_REPLICATE_CALLS = 1_600
 _MOST_REPEATS = 60
 _SOURCE_CALLS = 40_000
 """Calls of a run that a prediction plays with their lengths; of more, those of the first repeats.

@@ -18,6 +18,8 @@ _LEAST = 1e-12
 _LEAST_DISTANCE = math.log(1.25)
 _EXCESS_BY_CHANCE = 0.05
 """The largest probability of an excess by chance with which it counts."""
+_WITHOUT_ERROR = 2.0
+"""As how many settings without an error of the model a twin counts before any is left out."""
 CONFIDENCE = 0.95
 
 
@@ -51,13 +53,15 @@ def model_variance(
 
     The error is taken to be proportional to the distance; `far`: that of the predicted setting. It
     is what the errors have beyond chance; all of them for an extrapolation, whose errors can grow
-    faster.
+    faster. Some settings without an error are counted besides: of a single setting that was left
+    out, chance alone would make an interval thirteen standard errors long.
     """
     if not errors:
         return 0.0, 0.0
     excess = sum(one.error**2 - (0.0 if is_beyond else one.noise) for one in errors)
     slope = max(0.0, excess) / sum(one.distance**2 for one in errors)
-    return slope * far**2, float(len(errors))
+    freedom = len(errors) + _WITHOUT_ERROR
+    return slope * far**2 * len(errors) / freedom, freedom
 
 
 def excess_variance(pairs: Sequence[tuple[Floats, float]]) -> float:
