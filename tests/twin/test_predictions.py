@@ -177,12 +177,13 @@ def test_the_error_of_the_model_grows_with_the_distance_beyond_chance() -> None:
         LeftOutSetting("a", 0.10, 0.001, True, 1.0), LeftOutSetting("b", -0.06, 0.001, True, 1.0)
     ]  # fmt: skip
     variance, freedom = model_variance(left_out, 0.5, False)
-    assert variance == pytest.approx((0.10**2 + 0.06**2 - 0.002) / 2 * 0.25)
-    assert freedom == 2
+    # two settings without an error are counted besides
+    assert variance == pytest.approx((0.10**2 + 0.06**2 - 0.002) / 4 * 0.25)
+    assert freedom == 4
     assert model_variance([], 1.0, False) == (0.0, 0.0)
     near = [LeftOutSetting("a", 0.01, 0.001, True, 1.0)]
     assert model_variance(near, 1.0, False)[0] == 0.0
-    assert model_variance(near, 1.0, True)[0] == pytest.approx(0.0001)
+    assert model_variance(near, 1.0, True)[0] == pytest.approx(0.0001 / 3)
     assert distance(16, [8, 64]) == pytest.approx(math.log(2))
     assert distance(8, [8, 64]) == pytest.approx(math.log(1.25))
 
