@@ -120,7 +120,7 @@ class Outcome(NamedTuple):
 def outcome_of(records: TrialRecords, permits: int | str) -> Outcome:
     """Return what a trial gave."""
     trial = records.trial
-    seconds = (trial.end - trial.start) / SECOND
+    seconds = max(trial.end - trial.start, 1) / SECOND  # all can fail at once in an outage
     ok = sum(workflow.outcome == OK for workflow in records.workflows)
     fine = sum(call.outcome == OK for call in records.calls)
     refused = sum(attempt.outcome == RATE_LIMITED for attempt in records.attempts)
