@@ -193,6 +193,12 @@ def with_unused_policies_as_one(contenders: Sequence[Contender]) -> list[Contend
     ]
 
 
+def unused_settings(contenders: Sequence[Contender]) -> set[Hashable]:
+    """Return the settings, without their policies, in which no policy had anything to do."""
+    used = {one.setting for one in contenders if not _policy_was_unused(one)}
+    return {one.setting for one in contenders if one.tried} - used
+
+
 def _policy_was_unused(cell: Contender) -> bool:
     return not cell.failures and max(cell.attempts.values(), default=0.0) <= 1
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -154,12 +155,12 @@ class Dataset(Records):
     @classmethod
     def of(cls, records: Records) -> Dataset:
         """Return the records as a dataset: the same object if they are one already."""
-        return records if isinstance(records, Dataset) else cls(*records)
+        return records if isinstance(records, Dataset) else cls(*_of_tried_cells(records))
 
     @classmethod
     def read(cls, directory: Path) -> Dataset:
         """Read a run directory. Raises StorageError."""
-        return cls(*read_columns(directory))
+        return cls(*_of_tried_cells(read_columns(directory)))
 
     @cached_property
     def groups(self) -> WorkflowIndex:
@@ -212,6 +213,17 @@ class Dataset(Records):
             )
             for info in self.run.cells
         }  # fmt: skip
+
+
+def _of_tried_cells(records: Records) -> Records:
+    """Return the records; of a tune, only with the settings that it has tried."""
+    if not records.run.tuned:
+        return records
+    tried = {name for block in records.tune for name in block.cells}
+    tried |= {trial.cell for trial in records.trials}
+    cells = tuple(cell for cell in records.run.cells if cell.id in tried)
+    order = tuple(block.cells for block in records.tune if block.cells)
+    return records._replace(run=msgspec.structs.replace(records.run, cells=cells, order=order))
 
 
 def _clusters(workflows: Iterable[Workflow]) -> dict[Cluster, int]:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module, metadata
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -48,11 +48,24 @@ from harness.records.errors import FirstAnswerError
 from harness.records.ids import new_run_id
 from harness.records.schema import SCHEMA, CellInfo, Record, Run, Spent, Stop, Trial
 from harness.records.timer_lag import NO_LAG
+from harness.records.tune_blocks import TuneBlock
 from harness.store import run_directory
 from harness.store.run_directory import TrialRecords
 from harness.transports.target import Target
 
 ReadTrial = Callable[[], TrialRecords]
+
+
+class TrialPlan(Protocol):
+    """Chooses the trials of a run while it goes on."""
+
+    def __call__(
+        self, begun: RunProgress, directory: Path, record: Callable[[TuneBlock], None], /
+    ) -> Iterator[TrialBatch]:
+        """Yield each batch of trials when those before it have ended.
+
+        `record`: writes a decision into the run directory.
+        """
 
 
 class TrialsLeft(NamedTuple):
@@ -88,28 +101,36 @@ def run(
     hooks: Hooks,
     jobs: int = 1,
     progress: RunProgress | None = None,
+    plan: TrialPlan | None = None,
 ) -> Run:
     """Run every trial of `scenario` into `directory`, which exists and has no other writer.
 
     `profiles`: by cell id, the profile of the simulated provider; empty for a real model.
     `secrets`: by cell id. `jobs`: the number of processes for trials in virtual time. `progress`:
-    of the earlier sessions of the run. Returns the run with its final status. If it is interrupted,
+    of the earlier sessions of the run. `plan`: chooses the trials while the run goes on; otherwise
+    each setting has its repeats. Returns the run with its final status. If it is interrupted,
     the status is `partial`, and all records that had ended are saved.
     """
     swept = cells.expand(scenario)
-    blocks = cells.order(swept, scenario.sweep.most_repeats, scenario.seed)
-    begun = progress or RunProgress(scenario, describe_run(scenario, profiles, swept, blocks))
+    blocks = () if plan else cells.order(swept, scenario.sweep.most_repeats, scenario.seed)
+    begun = progress or RunProgress(
+        scenario, describe_run(scenario, profiles, swept, blocks, tuned=plan is not None)
+    )
     begun = begun._replace(output=directory / OUTPUT_FILE)
     run_directory.write_whole(directory / run_directory.RUN_FILE, begun.run)
-    todo = trial_batches(blocks, scenario.sweep.looks, begun.whole, judge_records(directory))
     counted = is_counted(scenario)
     marks = AnswerMarks(begun)
     has_metrics = any(
         mine.endpoint.facts.metrics for mine in cells.scenarios_by_cell(scenario).values()
     )
     with run_directory.Writer(
-        directory, scenario.transcripts, counted, scenario.records, has_metrics
+        directory, scenario.transcripts, counted, scenario.records, has_metrics, plan is not None
     ) as writer:
+        if plan is None:
+            looks = scenario.sweep.looks
+            todo = trial_batches(blocks, looks, begun.whole, judge_records(directory))
+        else:
+            todo = plan(begun, directory, writer.append)
         if begun.run.virtual:
             stopped = _play_all(begun, todo, writer, hooks, jobs)
         else:
@@ -391,8 +412,10 @@ def describe_run(
     profiles: Mapping[str, dict[str, Any]],
     swept: tuple[CellInfo, ...],
     blocks: tuple[tuple[CellInfo, ...], ...],
+    *,
+    tuned: bool = False,
 ) -> Run:
-    """Return the record of a run that begins now. `profiles`: as in `run`."""
+    """Return the record of a run that begins now. `profiles`: as in `run`. `tuned`: as in `Run`."""
     own = cells.scenarios_by_cell(scenario)
     prices = {cell: mine.price.as_dict() if mine.price else None for cell, mine in own.items()}
     limits = [mine.workflow.max_tokens for mine in own.values()]
@@ -425,6 +448,7 @@ def describe_run(
         price=price,
         profiles={cell: other for cell, other in profiles.items() if other != profile},
         prices={cell: other for cell, other in prices.items() if other != price},
+        tuned=tuned,
         versions={
             "harness": harness.__version__,
             "python": platform.python_version(),

@@ -129,6 +129,9 @@ PermitsValue = Annotated[
 FEWEST_FOR_P95 = 13
 """The fewest workflows of a repeat that have a 95th percentile (`percentile_by_repeat`)."""
 
+MOST_TUNED_PERMITS = 4096
+"""The most permits of a range: more are more than a process can use."""
+
 DEFAULT_MAX_REPEATS = 60
 """How often a cell runs at most with `sweep.repeats = "auto"`, unless the scenario says it."""
 
@@ -177,17 +180,7 @@ class Sweep(Section):
             return values
         if values.get("repeats") == "auto":
             values = {"max_repeats": DEFAULT_MAX_REPEATS, **values}
-        swept = [key for key in values if key not in cls.model_fields]
-        for key in swept:
-            if problem := sweep_objection(key):
-                raise SettingError(problem, key)
-            options = values[key]
-            for option in options if isinstance(options, list | tuple) else [options]:
-                if key.startswith("retry.") and isinstance(option, Mapping) and "layers" in option:
-                    raise SettingError(f"cannot contain a stack: {_NO_LAYERS}", key)
-        for key, other in itertools.permutations(swept, 2):
-            if split_key(other)[: len(split_key(key))] == split_key(key):
-                raise SettingError(f"contains the swept key {other!r}; sweep one of them", key)
+        _check_swept_keys({key: values[key] for key in values if key not in cls.model_fields})
         return values
 
     @model_validator(mode="after")
@@ -217,6 +210,19 @@ class Sweep(Section):
     def settings(self) -> dict[str, tuple[Any, ...]]:
         """The values of the dotted keys."""
         return self.__pydantic_extra__
+
+
+def _check_swept_keys(swept: Mapping[str, Any]) -> None:
+    """Raise SettingError if a dotted key cannot be swept, or contains another one."""
+    for key, options in swept.items():
+        if problem := sweep_objection(key):
+            raise SettingError(problem, key)
+        for option in options if isinstance(options, list | tuple) else [options]:
+            if key.startswith("retry.") and isinstance(option, Mapping) and "layers" in option:
+                raise SettingError(f"cannot contain a stack: {_NO_LAYERS}", key)
+    for key, other in itertools.permutations(swept, 2):
+        if split_key(other)[: len(split_key(key))] == split_key(key):
+            raise SettingError(f"contains the swept key {other!r}; sweep one of them", key)
 
 
 _NO_LAYERS = "describe one stack for each list of layers, and name them in sweep.retry"
@@ -252,6 +258,79 @@ def sweep_objection(key: str) -> str | None:
         f"unknown key{close}; use one of {', '.join(Sweep.model_fields)}, or a dotted key "
         'of the scenario in quotes, such as "endpoint.model" = ["a", "b"]'
     )
+
+
+class PermitRange(Section):
+    """Permits from `min` to `max`, in steps of about an eighth.
+
+    Example::
+
+        [tune]
+        permits = { min = 1, max = 256 }
+    """
+
+    min: Count = 1
+    """The fewest permits."""
+    max: Annotated[Count, Field(le=MOST_TUNED_PERMITS)]
+    """The most permits."""
+
+    @model_validator(mode="after")
+    def _are_in_order(self) -> PermitRange:
+        if self.min > self.max:
+            raise SettingError(
+                f"is more than max = {self.max}; exchange them", "min", value=self.min
+            )
+        return self
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The permits that can be chosen."""
+        found = [self.min]
+        while found[-1] < self.max:
+            found.append(min(self.max, found[-1] + max(1, found[-1] // 8)))
+        return tuple(found)
+
+
+class Tune(Section):
+    """The values that `harness tune` chooses from; those of `[sweep]` if they are absent.
+
+    It also takes the dotted keys that `[sweep]` takes.
+
+    Example::
+
+        [tune]
+        permits = { min = 1, max = 256 }
+        retry = ["openai-sdk", "aws-standard"]
+        "endpoint.model" = ["small", "large"]
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Several[Any], AfterValidator(_different)]]
+
+    permits: PermitRange | Annotated[Several[Count], AfterValidator(distinct)] | None = None
+    """The most attempts in flight: numbers, or `{ min = 1, max = 256 }`."""
+    retry: Annotated[Several[Name], AfterValidator(distinct)] | None = None
+    """Names of retry policies."""
+    max_blocks: Annotated[Count, Field(ge=FEWEST_REPEATS)] = 12
+    """The most blocks of trials. A block has one trial of each of at most four settings."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            swept = {key: values[key] for key in values if key not in cls.model_fields}
+            _check_swept_keys(swept)
+        return values
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """The values of each key of `[sweep]` that this section replaces."""
+        permits = self.permits.steps if isinstance(self.permits, PermitRange) else self.permits
+        own = {"permits": permits, "retry": self.retry}
+        return {
+            **{key: list(values) for key, values in own.items() if values is not None},
+            **{key: list(values) for key, values in self.__pydantic_extra__.items()},
+        }
 
 
 class Objective(Section):
@@ -347,6 +426,8 @@ class Scenario(Section):
     """The limits of waiting."""
     sweep: Sweep = Sweep()
     """The settings to vary."""
+    tune: Tune = Tune()
+    """The settings that `harness tune` chooses from."""
     retry: dict[Name, RetryPolicy] = Field(default_factory=dict)
     """Retry policies by name, for `sweep.retry`."""
     permits: dict[Name, AdaptivePermits] = Field(default_factory=dict)

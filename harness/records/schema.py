@@ -424,7 +424,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     code that retries like each cell, by the cell's id. `endpoint`: names the endpoints. These three
     are empty in runs of earlier versions. `profiles`, `prices`: by cell id, of the cells in which a
     swept key changes them. `marked_answers`: of an endpoint that the harness does not simulate; if
-    any answer is marked, `simulated` is true from then on.
+    any answer is marked, `simulated` is true from then on. `tuned`: the trials were chosen while
+    the run went on; tune.jsonl says how. Then `cells` are all settings that could be chosen.
     """
 
     schema: SchemaVersion[int]
@@ -452,6 +453,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     profiles: dict[str, dict[str, Any]] = {}
     prices: dict[str, dict[str, Any] | None] = {}
     marked_answers: MarkedAnswers = "none"
+    tuned: bool = False
 
     def cell_scenario(self, cell: CellInfo) -> dict[str, Any]:
         """Return the scenario of one cell: the run's, with the cell's values of the swept keys."""

@@ -36,6 +36,7 @@ from harness.records.schema import (
     Workflow,
 )
 from harness.records.server_sample import ServerSample
+from harness.records.tune_blocks import TuneBlock
 from harness.store.compact_records import served_type
 from harness.store.run_lock import cut_torn_line
 
@@ -51,6 +52,7 @@ TRANSCRIPTS_FILE = "transcripts.jsonl"
 PROVIDER_FILE = "provider.jsonl"
 SPENDING_FILE = "spending.jsonl"
 SERVER_FILE = "server_metrics.jsonl"
+TUNE_FILE = "tune.jsonl"
 SUMMARY_FILE = "summary.json"
 TRIALS_FOLDER = "trials"
 """The folder of a run that keeps only what its statistics need; see `trial_files`."""
@@ -60,6 +62,7 @@ _PART = ".part"
 FILES: dict[type, str] = {
     Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
     Transcript: TRANSCRIPTS_FILE, Spent: SPENDING_FILE, ServerSample: SERVER_FILE,
+    TuneBlock: TUNE_FILE,
 }  # fmt: skip
 """The file of each kind of record."""
 _IN_TRIALS = (Attempt, Call, Workflow, Trial)
@@ -69,7 +72,7 @@ _IN_TRIALS = (Attempt, Call, Workflow, Trial)
 class Records(NamedTuple):
     """All records of a run directory, in the order in which they were written.
 
-    `server`: what the model's own server said of its load.
+    `server`: what the model's own server said of its load. `tune`: the decisions of a tune.
     """
 
     run: Run
@@ -79,6 +82,7 @@ class Records(NamedTuple):
     trials: list[Trial]
     provider: tuple[ProviderHead, list[Served]] | None
     server: Sequence[ServerSample] = ()
+    tune: Sequence[TuneBlock] = ()
 
 
 class TrialRecords(NamedTuple):
@@ -94,7 +98,8 @@ class Writer:
     """Appends records to a run directory. Use it as a context manager.
 
     `transcripts`: also write transcripts. `budget`: also write the spent amounts. `server`: also
-    write what the server says. `records`: with "summary", trials are written with `add_file`.
+    write what the server says. `tune`: also write the decisions of a tune. `records`: with
+    "summary", trials are written with `add_file`.
     Incomplete last lines and files of an earlier
     session are removed. What cannot be written completely is removed, and nothing is written after
     it. So a full disk leaves a directory that can be read and resumed.
@@ -107,11 +112,13 @@ class Writer:
         budget: bool = False,
         records: RecordsKept = "full",
         server: bool = False,
+        tune: bool = False,
     ) -> None:
         self.directory = directory
         is_summary = records == "summary"
         unwanted: dict[type, bool] = {
             Transcript: not transcripts, Spent: not budget, ServerSample: not server,
+            TuneBlock: not tune,
         }  # fmt: skip
         unwanted |= dict.fromkeys(_IN_TRIALS, is_summary)
         self._kinds = [kind for kind in FILES if not unwanted.get(kind)]
@@ -146,7 +153,7 @@ class Writer:
         for file in self._files.values():
             file.close()
 
-    def append(self, record: Record | Trial | Spent | ServerSample) -> None:
+    def append(self, record: Record | Trial | Spent | ServerSample | TuneBlock) -> None:
         """Write one record as one line. Raises StorageError if it cannot be written."""
         self.extend(type(record), self._encoder.encode(record) + b"\n")
 
@@ -323,6 +330,7 @@ def read_records(directory: Path) -> Records:
             trials=list(each(directory, Trial)),
             provider=read_provider(directory, run),
             server=tuple(each(directory, ServerSample)),
+            tune=tuple(each(directory, TuneBlock)),
         )
 
 

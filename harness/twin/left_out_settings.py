@@ -27,9 +27,9 @@ from harness.twin.prediction_error import (
     mean_on_error_scale,
     trial_variance,
 )
-from harness.twin.twin_trials import OnStep, play_at_twin
+from harness.twin.twin_trials import OnStep, ignore_step, play_at_twin
 
-_MOST_LEFT_OUT = 12
+MOST_LEFT_OUT = 12
 _LEAVE_OUT_ATTEMPTS = 50_000
 
 
@@ -51,12 +51,14 @@ def leave_out_each(
     whole: Mapping[str, Any],
     repeats: int,
     seed: int,
-    on_step: OnStep,
+    on_step: OnStep = ignore_step,
+    most: int = MOST_LEFT_OUT,
 ) -> tuple[dict[str, list[LeftOutSetting]], dict[str, float]]:
     """Return the errors of the settings of the runs, each predicted by a fit to the others.
 
     Then by how much the trials of a setting vary more than at the twin of the `whole` fit, whose
-    profile is given: one that lacks a limit would not vary as they do. Both by metric.
+    profile is given: one that lacks a limit would not vary as they do. Both by metric. `most`:
+    settings that are left out.
     """
     left_out: dict[str, list[_Compared]] = {metric.name: [] for metric in PREDICTED}
     fitted: dict[str, list[_Compared]] = {metric.name: [] for metric in PREDICTED}
@@ -67,7 +69,7 @@ def leave_out_each(
         for info in source.records.run.cells
         if info.id in kept.cells and info.id in {one.id for one in source.twin.cells}
     ]
-    chosen = every[:: math.ceil(max(len(every), 1) / _MOST_LEFT_OUT)]
+    chosen = every[:: math.ceil(max(len(every), 1) / most)]
     for number, (source, info) in enumerate(chosen, 1):
         on_step(f"errors: measured setting {number} of {len(chosen)}")
         others = [one.permits for _, one in every if one is not info]

@@ -1,0 +1,60 @@
+"""The records of the decisions of a tune: one line of tune.jsonl before each block of trials."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from harness.records.units import CountUnit, Index, OfField, Ratio, ShareUnit
+
+
+class TuneOutlook(msgspec.Struct, frozen=True, kw_only=True):
+    """What is expected of a setting, with 95 % intervals.
+
+    `value`: of the objective, for the work of the run so far. It comes from a twin of the provider
+    and from what was measured.
+    """
+
+    cell: str
+    value: OfField[float]
+    low: OfField[float]
+    high: OfField[float]
+    success: ShareUnit[float]
+    success_low: ShareUnit[float]
+    success_high: ShareUnit[float]
+
+
+class TuneRuledOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting that needs no more trials, and why.
+
+    `slower`: the lower bound of its objective is `bound` times that of the leading setting, so it
+    is not better by more than the margin. `slo`: at most `bound` of its workflows succeed. `same`:
+    no attempt failed with its other settings, so its policy makes no difference (`bound` is 1).
+    """
+
+    cell: str
+    because: Literal["slower", "slo", "same"]
+    bound: Ratio[float]
+
+
+class TuneBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision of a tune: the trials of the next block, or why there are none.
+
+    `block`: the repeat. `cells`: its settings in their order; none at the end. `leading`: the
+    setting that was expected to be the best then, empty at the beginning. `regret`: by how much
+    another setting was expected to be better. `open`: the settings that may still be better by more
+    than the margin. `attempts`: that the run had so far. `reason`: of the choice. `end`: why the
+    tune ended, empty while it goes on.
+    """
+
+    block: Index[int]
+    cells: tuple[str, ...]
+    leading: str
+    regret: ShareUnit[float]
+    open: tuple[str, ...]
+    ruled_out: tuple[TuneRuledOut, ...]
+    outlooks: tuple[TuneOutlook, ...]
+    attempts: CountUnit[int]
+    reason: str
+    end: str = ""

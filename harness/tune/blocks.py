@@ -1,0 +1,207 @@
+"""The blocks of trials of a tune, each decided from the records of those before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from harness.analysis.contenders import contenders_after, rules_of
+from harness.analysis.decision import unused_settings
+from harness.analysis.selection import Dataset
+from harness.analysis.settings import identity
+from harness.analysis.tuned import judge_tune
+from harness.bench.cells import source
+from harness.bench.race import TrialBatch
+from harness.bench.resume import RunProgress
+from harness.records.errors import InputError
+from harness.records.schema import CellInfo, Run
+from harness.records.tune_blocks import TuneBlock, TuneOutlook, TuneRuledOut
+from harness.store.run_directory import each, no_collector
+from harness.tune.beliefs import Belief, beliefs
+from harness.tune.choice import (
+    WIDTH,
+    Candidate,
+    Required,
+    first_block,
+    next_block,
+    standing,
+)
+from harness.tune.forecasts import Forecast, forecasts
+
+_SETTLING = 0.5
+"""A tune begins to settle when the leading setting is expected to be within this share of the
+margin of the best."""
+_FIRMLY_BEHIND = 1.1
+_FORECAST_UNTIL = 4
+"""The twin is fitted again before each of the first blocks, and later only at a look."""
+
+Tell = Callable[[TuneBlock], None]
+
+
+@dataclass
+class TunePlan:
+    """Plans the trials of a tune. `tell`: is called with each decision, after it was recorded."""
+
+    tell: Tell
+
+    def __call__(
+        self, begun: RunProgress, directory: Path, record: Callable[[TuneBlock], None]
+    ) -> Iterator[TrialBatch]:
+        """Yield each block when the trials of those before it have ended.
+
+        Blocks that an earlier session decided are completed first. `record`: writes a decision.
+        """
+        run = begun.run
+        every = {cell.id: cell for cell in run.cells}
+        most = run.repeats
+        known: dict[str, Forecast] = {}
+        decided = list(each(directory, TuneBlock))
+        number = 0
+        while True:
+            if number < len(decided):
+                block = decided[number]
+            else:
+                with no_collector():
+                    block = _decide(directory, run, decided, known)
+                record(block)
+                decided.append(block)
+                self.tell(block)
+            if block.end:
+                return
+            trials = [
+                (every[name], block.block)
+                for name in block.cells
+                if (name, block.block) not in begun.whole
+            ]
+            if trials:
+                yield TrialBatch(trials, frozenset(every), WIDTH * (most - number - 1))
+            number += 1
+
+
+def _decide(
+    directory: Path, run: Run, decided: Sequence[TuneBlock], known: dict[str, Forecast]
+) -> TuneBlock:
+    """Return the decision before the next block.
+
+    `decided`: the blocks before it. `known`: the latest forecasts, which may be renewed.
+    """
+    candidates, number = candidates_of(run), len(decided)
+    if number == 0:
+        cells = _ordered(run, 0, first_block(list(candidates.values())))
+        return TuneBlock(
+            block=0, cells=cells, leading="", regret=1.0, open=tuple(candidates), ruled_out=(),
+            outlooks=(), attempts=0, reason="few, more and the most permits, to fit a twin to",
+        )  # fmt: skip
+    records = Dataset.read(directory)
+    rules = rules_of(records.run)
+    objective = run.scenario["objective"]["minimise"]
+    contenders = {
+        one.name: one for one in contenders_after(number, records.cells.values(), objective)
+    }
+    at_look = number in rules.looks.repeats
+    before = decided[-1].ruled_out if not at_look else ()
+    firm = {one.cell: one for one in before if _is_firm(one)}
+    if number <= _FORECAST_UNTIL or at_look or not known:
+        wanted = [cell for cell in run.cells if cell.id not in firm]
+        known.clear()
+        known.update(_forecasts(records, run, wanted, objective, number))
+    found = judge_tune(records, number, ())
+    believed = {
+        name: one
+        for name, one in beliefs(known, contenders).items()
+        if name not in firm and name not in found.dropped
+    }
+    required = Required(rules.asked, rules.success_margin, rules.margin)
+    now = standing(believed, candidates, required, unused_settings(list(contenders.values())))
+    attempts = len(records.attempts)
+    if now is None:
+        return _end(number, attempts, "no setting can be recommended: each one misses the SLO")
+    is_settling = now.regret <= _SETTLING * rules.margin and now.leading in contenders
+    block = TuneBlock(
+        block=number, cells=(), leading=now.leading, regret=now.regret, open=now.open,
+        ruled_out=(*now.ruled_out, *firm.values()),
+        outlooks=tuple(map(_outlook, believed.values())), attempts=attempts, reason="",
+    )  # fmt: skip
+    end = _reason_to_end(records, number, at_look, block)
+    if end:
+        return _with(block, (), "", end)
+    chosen = next_block(now, believed, candidates, rules.margin, is_settling=is_settling)
+    reason = _reason(chosen, is_settling)
+    return _with(block, _ordered(run, number, chosen), reason, "")
+
+
+def _is_firm(one: TuneRuledOut) -> bool:
+    """Return whether a setting is so far behind that it is looked at again only at a look."""
+    return one.because == "slo" or (one.because == "slower" and one.bound >= _FIRMLY_BEHIND)
+
+
+def _with(block: TuneBlock, cells: tuple[str, ...], reason: str, end: str) -> TuneBlock:
+    return msgspec.structs.replace(block, cells=cells, reason=reason, end=end)
+
+
+def _end(number: int, attempts: int, why: str) -> TuneBlock:
+    return TuneBlock(
+        block=number, cells=(), leading="", regret=1.0, open=(), ruled_out=(), outlooks=(),
+        attempts=attempts, reason="", end=why,
+    )  # fmt: skip
+
+
+def _reason_to_end(records: Dataset, number: int, at_look: bool, block: TuneBlock) -> str:
+    if at_look:
+        found = judge_tune(records, number, [block])
+        if found.state == "proven":
+            return "proven"
+    if number >= records.run.repeats:
+        return f"not settled after {number} blocks, the most that tune.max_blocks allows"
+    return ""
+
+
+def _reason(cells: Sequence[str], is_settling: bool) -> str:
+    others = len(cells) - 1
+    if not is_settling:
+        return "the leading setting, and those that may gain most" if others else "it leads"
+    if others:
+        return "the leading setting, and those that are not ruled out"
+    return "the success rate of the leading setting is not proven"
+
+
+def candidates_of(run: Run) -> dict[str, Candidate]:
+    """Return all settings that a tune can choose, by id."""
+    return {
+        cell.id: Candidate(
+            cell.id, identity(cell, ("retry",)), cell.permits,
+            run.code[cell.id].safety if cell.id in run.code else (),
+        )
+        for cell in run.cells
+    }  # fmt: skip
+
+
+def _forecasts(
+    records: Dataset, run: Run, wanted: Sequence[CellInfo], objective: str, number: int
+) -> Mapping[str, Forecast]:
+    """Return the forecasts of some candidates; none if a twin cannot play this workflow."""
+    limited = run.scenario["slo"]["workflow_latency"] is not None
+    success = "in_time_rate" if limited else "success_rate"
+    try:
+        return forecasts(records, wanted, (objective, success), run.seed + number)
+    except InputError:
+        return {}
+
+
+def _ordered(run: Run, number: int, cells: Sequence[str]) -> tuple[str, ...]:
+    """Return the settings of a block in a random order, which depends on the seed alone."""
+    random = source(run.seed, "tune", number)
+    return tuple(random.sample(list(cells), len(cells)))
+
+
+def _outlook(one: Belief) -> TuneOutlook:
+    half = 1.959964 * math.sqrt(one.variance)
+    return TuneOutlook(
+        cell=one.cell, value=math.exp(one.mean), low=math.exp(one.mean - half),
+        high=math.exp(one.mean + half), success=one.success,
+        success_low=one.success_at(0.025), success_high=one.success_at(0.975),
+    )  # fmt: skip

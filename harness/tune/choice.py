@@ -1,0 +1,188 @@
+"""Decides which settings a tune tries next, and which need no more trials. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.records.tune_blocks import TuneRuledOut
+from harness.tune.beliefs import Belief
+
+WIDTH = 4
+"""The most settings of a block: the leading one, and those that may be better."""
+_FIRST = 3
+_CONFIDENCE = 0.975
+_HOPELESS = 0.025
+_NO_GAIN = 0.05
+"""A setting is not tried for what it may gain if that is less than this share of the margin."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting that a tune can choose.
+
+    `setting`: what it shares with settings that differ in their policy alone. `safety`: the rank of
+    its policy, less is better.
+    """
+
+    name: str
+    setting: Hashable
+    permits: int
+    safety: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Required:
+    """The requirements: the success rate, None to be near the best, and the margins."""
+
+    asked: float | None
+    success_margin: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a tune stands. `regret`: by how much another setting is expected to be better."""
+
+    leading: str
+    regret: float
+    ruled_out: tuple[TuneRuledOut, ...]
+    open: tuple[str, ...]
+    gains: Mapping[str, float]
+
+
+def first_block(candidates: Sequence[Candidate]) -> list[str]:
+    """Return the settings of the first block: few, many and most permits, the safest policy each.
+
+    The twin interpolates between permits, so the ends have to be measured. The lower quarter is
+    left out: few permits take the longest, and are the least likely to be the best.
+    """
+    settings: dict[Hashable, Candidate] = {}
+    for one in sorted(candidates, key=lambda each: each.safety):
+        settings.setdefault(one.setting, one)
+    safest = sorted(settings.values(), key=lambda one: (one.permits, one.safety))
+    permits = sorted({one.permits for one in safest})
+    chosen = {
+        permits[round((len(permits) - 1) * share)] for share in _shares(min(_FIRST, len(permits)))
+    }
+    found: dict[tuple[Hashable, int], Candidate] = {}
+    for one in safest:
+        if one.permits in chosen:
+            found.setdefault((one.safety, one.permits), one)
+    return [one.name for one in found.values()][: max(WIDTH, _FIRST)]
+
+
+def _shares(count: int) -> list[float]:
+    """Return where the permits of the first block lie among all, from the lower quarter up."""
+    if count == 1:
+        return [1.0]
+    return [0.25 + 0.75 * at / (count - 1) for at in range(count)]
+
+
+def standing(
+    known: Mapping[str, Belief], candidates: Mapping[str, Candidate], required: Required,
+    clean: Collection[Hashable],
+) -> Standing | None:  # fmt: skip
+    """Return where the tune stands; None if nothing is known of any setting.
+
+    `clean`: the settings, without their policies, that were measured and in which no attempt
+    failed. Then a trial with one policy stands for all of them.
+    """
+    same = _copies(known, candidates, clean)
+    able = {name: one for name, one in known.items() if name not in same}
+    if not able:
+        return None
+    asked = required.asked
+    if asked is None:
+        asked = max(one.success for one in able.values()) - required.success_margin
+    chance = {name: one.chance_of(asked) for name, one in able.items()}
+    likely = [one for name, one in able.items() if chance[name] >= 0.5] or [
+        max(able.values(), key=lambda one: chance[one.cell])
+    ]
+    best = min(one.mean for one in likely)
+
+    def loss(one: Belief) -> tuple[float, tuple[int, ...]]:
+        slower = max(0.0, math.expm1(one.mean - best))
+        cost = 1 - chance[one.cell] + chance[one.cell] * slower
+        return round(cost, 9), candidates[one.cell].safety
+
+    leading = min(able.values(), key=loss)
+    limit = math.log1p(required.margin)
+    ruled_out = [TuneRuledOut(cell=name, because="same", bound=1.0) for name in sorted(same)]
+    open_ones: list[str] = []
+    gains: dict[str, float] = {}
+    for name, one in able.items():
+        if one is leading:
+            continue
+        if chance[name] < _HOPELESS:
+            bound = one.success_at(_CONFIDENCE)
+            ruled_out.append(TuneRuledOut(cell=name, because="slo", bound=bound))
+            continue
+        apart = one.mean - leading.mean
+        spread = math.sqrt(one.variance + leading.variance)
+        low = apart - _quantile(one, leading) * spread
+        if leading.trials and chance[leading.cell] >= _CONFIDENCE and low > -limit:
+            ruled_out.append(TuneRuledOut(cell=name, because="slower", bound=math.exp(low)))
+            continue
+        open_ones.append(name)
+        gains[name] = chance[name] * _expected_gain(-apart, spread)
+    most = max(gains.values(), default=0.0)
+    return Standing(
+        leading.cell, 1 - chance[leading.cell] + most, tuple(ruled_out), tuple(open_ones), gains
+    )
+
+
+def _copies(
+    known: Mapping[str, Belief], candidates: Mapping[str, Candidate], clean: Collection[Hashable]
+) -> set[str]:
+    """Return the settings that another one stands for: the one with the most trials."""
+    stands: dict[Hashable, Belief] = {}
+    order = sorted(known.values(), key=lambda one: (-one.trials, candidates[one.cell].safety))
+    for one in order:
+        stands.setdefault(candidates[one.cell].setting, one)
+    return {
+        name
+        for name, one in known.items()
+        if candidates[name].setting in clean and stands[candidates[name].setting] is not one
+    }
+
+
+def _quantile(one: Belief, other: Belief) -> float:
+    """Return by how many standard errors two beliefs may be nearer to each other."""
+    from scipy.special import stdtrit  # slow import
+
+    known = [each.freedom for each in (one, other) if each.freedom is not None]
+    return float(stdtrit(min(known), _CONFIDENCE)) if known else 1.959964
+
+
+def _expected_gain(gain: float, spread: float) -> float:
+    """Return the expected value of a normal gain where it is positive, else 0."""
+    if spread <= 0:
+        return max(gain, 0.0)
+    at = gain / spread
+    density = math.exp(-at * at / 2) / math.sqrt(2 * math.pi)
+    return spread * density + gain * (1 + math.erf(at / math.sqrt(2))) / 2
+
+
+def next_block(
+    now: Standing, known: Mapping[str, Belief], candidates: Mapping[str, Candidate],
+    margin: float, *, is_settling: bool,
+) -> list[str]:  # fmt: skip
+    """Return the settings of the next block: the leading one, and those that may be better.
+
+    `is_settling`: only what a proof lacks is left. Then each open setting is tried, those with the
+    fewest trials first. Of settings that differ in their policy alone, one that has no trial is
+    tried only if no other one is in the block: if nothing fails, one trial stands for all.
+    """
+    if is_settling:
+        order = sorted(now.open, key=lambda name: (known[name].trials, -now.gains[name]))
+    else:
+        order = [name for name in now.open if now.gains[name] > _NO_GAIN * margin]
+        order.sort(key=lambda name: (-round(now.gains[name], 6), candidates[name].safety))
+    chosen = [now.leading]
+    for name in order:
+        settings = {candidates[one].setting for one in chosen}
+        if known[name].trials or candidates[name].setting not in settings:
+            chosen.append(name)
+    return chosen[:WIDTH]
