@@ -57,7 +57,12 @@ def _missing_trials(records: Dataset) -> int:
         name: {workflow.repeat for workflow in cell.workflows}
         for name, cell in records.cells.items()
     }
-    if run.scenario["sweep"]["repeats"] != "auto":
+    if run.tuned:
+        planned: dict[str, set[int]] = {name: set() for name in records.cells}
+        for block in records.tune:
+            for name in block.cells:
+                planned[name].add(block.block)
+    elif run.scenario["sweep"]["repeats"] != "auto":
         planned = {name: set(range(run.repeats)) for name in records.cells}
     else:
         ends = max((1 + max(repeats) for repeats in seen.values() if repeats), default=0)

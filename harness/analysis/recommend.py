@@ -22,18 +22,22 @@ from harness.analysis.model import Figure, Preference, Recommendation, Rival, Se
 from harness.analysis.proofs import Proof
 from harness.analysis.settling import RunState, settles_with
 from harness.analysis.statistics import over_repeats
+from harness.analysis.tuned import decide_tune, tune_story
 from harness.records.schema import Run
+from harness.records.tune_blocks import TuneBlock
 
 
 class Advice:
     """What a run says about its cells: `recommendation`, and `proofs` of the SLO by cell.
 
-    `lacking`: the records that are missing, in sentences; then nothing is proven.
+    `lacking`: the records that are missing, in sentences; then nothing is proven. `tune`: the
+    decisions of a tune.
     """
 
     def __init__(
-        self, run: Run, cells: Sequence[MeasuredCell], lacking: Sequence[str] = ()
-    ) -> None:
+        self, run: Run, cells: Sequence[MeasuredCell], lacking: Sequence[str] = (),
+        tune: Sequence[TuneBlock] = (),
+    ) -> None:  # fmt: skip
         self._run, self._lacking = run, tuple(lacking)
         self._objective: str = run.scenario["objective"]["minimise"]
         self._cells = {cell.records.info.id: cell for cell in cells}
@@ -41,7 +45,12 @@ class Advice:
         self._contenders = {one.name: one for one in with_unused_policies_as_one(every)}
         self._rules = rules_of(run)
         self._repeats = 1 + max((at for cell in cells for at in cell.records.trials), default=-1)
-        self._decision = decide(self._after, self._rules, self._repeats)
+        self._tune = tuple(tune)
+        self._decision = (
+            decide_tune(self._after, self._rules, self._repeats, self._tune)
+            if run.tuned
+            else decide(self._after, self._rules, self._repeats)
+        )
 
     def _after(self, repeats: int) -> list[Contender]:
         if repeats >= self._repeats:
@@ -105,6 +114,8 @@ class Advice:
     def _end(self, found: Judgement) -> list[str]:
         """Return why a run ended that adds repeats until the recommendation is settled."""
         run, looks = self._run, self._rules.looks.repeats
+        if run.tuned:
+            return list(tune_story(self._tune, self._run.cells))
         if run.scenario["sweep"]["repeats"] != "auto":
             return []
         number = {count: f"look {at} of {len(looks)}" for at, count in enumerate(looks, 1)}

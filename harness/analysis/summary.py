@@ -42,7 +42,7 @@ def summarise(records: Records) -> Summary:
     measured = [MeasuredCell(cell, sync=_sync_of(cell, cells)) for cell in cells]
     joined = join(records)
     lacking = lacking_records(records)
-    advice = Advice(run, measured, lacking)
+    advice = Advice(run, measured, lacking, records.tune)
     summaries = [
         msgspec.structs.replace(
             summarise_cell(cell),
@@ -103,7 +103,7 @@ def _is_unverified(endpoint: Mapping[str, Any]) -> bool:
 
 
 def _planned(run: Run) -> int | None:
-    if run.scenario["sweep"]["repeats"] == "auto":
+    if run.tuned or run.scenario["sweep"]["repeats"] == "auto":
         return None
     workflows: int = run.scenario["load"]["workflows"]
     return len(run.cells) * run.repeats * workflows

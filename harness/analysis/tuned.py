@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.analysis.contenders import contenders_after, rules_of
 from harness.analysis.decision import Contender, Judgement, Rules, look
 from harness.analysis.selection import Dataset
+from harness.records.schema import CellInfo
 from harness.records.tune_blocks import TuneBlock
 
 
@@ -46,3 +47,49 @@ def decide_tune(
     if unknown and found.state == "proven":
         found = found._replace(state="leading", cell=None, settled=False, is_final=False)
     return found
+
+
+def tune_story(blocks: Sequence[TuneBlock], measured: Sequence[CellInfo]) -> Iterator[str]:
+    """Yield sentences about what a tune has measured and ruled out.
+
+    `measured`: the settings that have trials.
+    """
+    if not blocks:
+        return
+    last = blocks[-1]
+    trials = sum(len(block.cells) for block in blocks)
+    every = len(blocks[0].open)
+    yield (
+        f"{len(measured)} of {_settings(every)} were measured, in {trials} trials; "
+        f"{last.attempts:,} requests."
+    )
+    names = {cell.id for cell in measured}
+    others = [one for one in last.ruled_out if one.cell not in names]
+    slower = sorted((one for one in others if one.because == "slower"), key=lambda one: one.bound)
+    if slower:
+        nearest = slower[0]
+        yield (
+            f"{_settings(len(slower))} that were not measured are ruled out by a twin of the "
+            f"provider: the nearest, {nearest.cell}, takes at least "
+            f"{nearest.bound:.2f} times as much."
+        )
+    failing = sorted((one for one in others if one.because == "slo"), key=lambda one: -one.bound)
+    if failing:
+        nearest = failing[0]
+        yield (
+            f"{_settings(len(failing))} that were not measured miss the SLO at the twin: the "
+            f"nearest, {nearest.cell}, keeps at most {100 * nearest.bound:.0f} % of the workflows."
+        )
+    same = sum(one.because == "same" for one in others)
+    if same:
+        yield (
+            f"{_settings(same)} are the same as one that was measured: no attempt failed there, so "
+            "the policy makes no difference."
+        )
+    unknown = sorted(set(last.open) - names)
+    if unknown:
+        yield f"Not measured, and not ruled out: {', '.join(unknown)}."
+
+
+def _settings(count: int) -> str:
+    return f"{count:,} setting{'s' * (count != 1)}"

@@ -7,6 +7,7 @@ which the estimate states.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
@@ -30,7 +31,8 @@ class Estimate(NamedTuple):
     `input_tokens`, `output_tokens`, `usd`: upper bounds with one attempt per call and no repair;
     `most_usd`: with the most attempts. None if a phase has no `max_tokens`, and for money if the
     price is not known; `no_usd`: the reason. `seconds`: real seconds, if a call takes
-    `call_seconds` scenario seconds.
+    `call_seconds` scenario seconds. `a_block`: the most trials of a block, of a run that chooses
+    its trials; None if each setting has its repeats.
     """
 
     cells: int
@@ -46,6 +48,35 @@ class Estimate(NamedTuple):
     no_usd: str | None
     call_seconds: SecondsRange
     seconds: SecondsRange
+    a_block: int | None = None
+
+
+def of_chosen_trials(every: Estimate, a_block: int) -> Estimate:
+    """Return the estimate of a run that chooses at most `a_block` trials in each repeat.
+
+    `every`: of a run with all trials.
+    """
+    share = min(1.0, a_block / every.cells)
+
+    def part(number: int) -> int:
+        return math.ceil(number * share)
+
+    def known(number: int | None) -> int | None:
+        return None if number is None else part(number)
+
+    return every._replace(
+        trials=part(every.trials),
+        workflows=part(every.workflows),
+        calls=part(every.calls),
+        warmup_calls=part(every.warmup_calls),
+        most_attempts=part(every.most_attempts),
+        input_tokens=known(every.input_tokens),
+        output_tokens=known(every.output_tokens),
+        usd=None if every.usd is None else every.usd * share,
+        most_usd=None if every.most_usd is None else every.most_usd * share,
+        seconds=SecondsRange(*(each * share for each in every.seconds)),
+        a_block=a_block,
+    )
 
 
 def estimate(

@@ -17,9 +17,9 @@ from rich.console import Console
 from harness.analysis.model import Summary
 from harness.bench import preflight
 from harness.bench.cells import endpoint_headings, scenarios_by_cell, server_key
-from harness.bench.estimate import Estimate
+from harness.bench.estimate import Estimate, of_chosen_trials
 from harness.bench.resume import RunProgress, changes, progress_of, require_profiles, with_budget
-from harness.bench.runner import Hooks, ReadTrial, run
+from harness.bench.runner import Hooks, ReadTrial, TrialPlan, run
 from harness.bench.scenario import Scenario
 from harness.bench.user_code import check_code, code_versions, refusing_requests
 from harness.bench.virtual import processes
@@ -32,7 +32,9 @@ from harness.config.prices import cost_usd
 from harness.config.request_settings import Secrets
 from harness.records.errors import HarnessError, InputError
 from harness.records.schema import Attempt, Record, Run, Trial
+from harness.records.tune_blocks import WIDTH, TuneBlock
 from harness.report.next_steps import Rerun
+from harness.report.tune_text import block_line
 from harness.simulator.profiles import Profile
 from harness.store.run_directory import (
     RUN_FILE,
@@ -62,8 +64,13 @@ def start_run(
     profiles: Mapping[str, Profile],
     expected: Estimate,
     options: argparse.Namespace,
+    *,
+    is_tune: bool = False,
 ) -> int:
-    """Check that the run can begin, ask for confirmation, run it, and return the exit code."""
+    """Check that the run can begin, ask for confirmation, run it, and return the exit code.
+
+    `is_tune`: choose the trials while the run goes on.
+    """
     _tell_code(scenario, options)
     with refusing_requests(scenario):
         check_code(scenario)
@@ -72,7 +79,8 @@ def start_run(
         _wait(scenario, keys, options)
         directory = preflight.run_directory(scenario.name, options.out)
         with locked(directory):
-            return _execute(scenario, _plain(profiles), keys, directory, expected, options, None)
+            plain = _plain(profiles)
+            return _execute(scenario, plain, keys, directory, expected, options, None, is_tune)
 
 
 def resume_run(options: argparse.Namespace) -> int:
@@ -97,11 +105,14 @@ def resume_run(options: argparse.Namespace) -> int:
         with refusing_requests(scenario):
             check_code(scenario)
             keys = _preflight(scenario, options)
+            is_tune = progress.run.tuned
             expected = estimate_run(scenario, profiles)
+            if is_tune:
+                expected = of_chosen_trials(expected, WIDTH)
             confirm(scenario, expected, options.yes, options.quiet)
             _wait(scenario, keys, options)
             return _execute(
-                scenario, _plain(profiles), keys, directory, expected, options, progress
+                scenario, _plain(profiles), keys, directory, expected, options, progress, is_tune
             )
 
 
@@ -162,6 +173,7 @@ def _execute(
     expected: Estimate,
     options: argparse.Namespace,
     progress: RunProgress | None,
+    is_tune: bool,
 ) -> int:
     """Run the trials into `directory`, write and show what follows, and return the exit code.
 
@@ -175,7 +187,7 @@ def _execute(
     for_metrics = open_target(options.otlp, os.environ, signal="metrics")
     traces = _exporter(scenario, expected, directory, target, for_metrics)
     views = Views(directory)
-    counters = _counters(scenario, progress, each(directory, Attempt))
+    counters = _counters(scenario, progress, each(directory, Attempt), expected)
     log = RunLog(lambda: read_run(directory)) if options.log_level else None
     # Among log lines the live view is plain lines, also on a terminal.
     # The file is given, as what a program prints to sys.stderr goes elsewhere meanwhile.
@@ -188,7 +200,8 @@ def _execute(
     ):
         hooks = _hooks(view, traces, counters, log, views)
         jobs = processes(scenario, options.jobs)
-        finished = run(scenario, profiles, keys, directory, hooks, jobs, progress)
+        plan = _tune_plan(directory, view, views, silent) if is_tune else None
+        finished = run(scenario, profiles, keys, directory, hooks, jobs, progress, plan)
     account = None
     try:
         with views.making("the traces", views.traces_again):
@@ -378,10 +391,11 @@ def _is_reachable(target: OtlpTarget | None) -> bool:
 
 
 def _counters(
-    scenario: Scenario, progress: RunProgress | None, earlier: Iterable[Attempt]
-) -> Counters:
+    scenario: Scenario, progress: RunProgress | None, earlier: Iterable[Attempt],
+    expected: Estimate,
+) -> Counters:  # fmt: skip
     prices = {cell: mine.price for cell, mine in scenarios_by_cell(scenario).items()}
-    trials = len(prices) * scenario.sweep.most_repeats
+    trials = expected.trials
     ended = {trial: len(ended) for trial, ended in progress.ended.items()} if progress else {}
 
     def cost(attempt: Attempt) -> float:
@@ -394,6 +408,17 @@ def _counters(
     sweep = scenario.sweep
     race = Race(len(prices), sweep.most_repeats) if sweep.repeats == "auto" else None
     return Counters(trials, workflows, cost_of, scenario.is_virtual, ended, spent, race)
+
+
+def _tune_plan(directory: Path, view: LiveView, views: Views, silent: bool) -> TrialPlan:
+    """Return what chooses the trials of a tune. Each decision is shown in one line."""
+    from harness.tune.blocks import TunePlan  # imports the twin
+
+    def tell(block: TuneBlock) -> None:
+        if not silent:
+            view.line(block_line(block))
+
+    return TunePlan(views.safe(LIVE_VIEW, tell, RUN_CONTINUES))
 
 
 def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:

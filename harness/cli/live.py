@@ -191,6 +191,10 @@ class LiveView:
             line = plain_line(counters, seconds)
             self._console.print(line, highlight=False, soft_wrap=True)
 
+    def line(self, text: str) -> None:
+        """Print a line above the view."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
     def _draw(self) -> None:
         while not self._ended.wait(_REFRESH_SECONDS):
             seconds = time.monotonic() - self._began

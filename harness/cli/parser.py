@@ -42,6 +42,7 @@ def command_parser() -> argparse.ArgumentParser:
         return functools.partial(_add, added)
 
     _add_run(command)
+    _add_tune(command)
     _add_ask(command)
     _add_doctor(command)
     _add_init(command)
@@ -95,6 +96,26 @@ def _add_run(command: _Command) -> None:
         description="Runs every setting of a scenario. Writes records, spans, a summary, plots and "
         "a report into a new directory.",
     )
+    _add_run_options(add)
+
+
+def _add_tune(command: _Command) -> None:
+    add = command(
+        "tune",
+        "tune:tune",
+        help="find the best setting of a scenario with few requests",
+        description="Finds the best setting of a scenario for its objective. A twin of the "
+        "provider is fitted to what has been measured so far and proposes settings; blocks of "
+        "trials measure them. The tune ends when the best setting is proven, or at a limit. It "
+        "leaves a run like any other.",
+        epilog="[tune] in the scenario gives the settings to choose from, otherwise [sweep] does. "
+        "Example: harness tune quickstart --set 'tune.permits={min=1, max=64}'. docs/tuning.md "
+        "says how it decides.",
+    )
+    _add_run_options(add)
+
+
+def _add_run_options(add: _Add) -> None:
     scenario = "path of a scenario file (TOML), or a name that `harness scenarios` lists"
     add("scenario", scenario, nargs="?")
     replace = (

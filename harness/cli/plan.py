@@ -110,7 +110,7 @@ def confirm(scenario: Scenario, expected: Estimate, yes: bool, quiet: bool) -> N
 def estimate_lines(scenario: Scenario, expected: Estimate) -> Iterator[str]:
     """Yield the lines of the estimate, each at most 80 characters."""
     yield from _wrap(
-        f"{scenario.name}: {_count(expected.cells, 'setting')} x {_repeats(scenario)}, "
+        f"{scenario.name}: {_count(expected.cells, 'setting')} {_repeats(scenario, expected)}, "
         f"{_count(scenario.load.workflows, 'workflow')} each",
         "  ",
     )
@@ -183,13 +183,16 @@ def _limits(scenario: Scenario) -> Iterator[tuple[str, str]]:
     yield "proof", proof_line(scenario)
 
 
-def _repeats(scenario: Scenario) -> str:
+def _repeats(scenario: Scenario, expected: Estimate) -> str:
     sweep = scenario.sweep
+    if expected.a_block is not None:
+        blocks, trials = _count(sweep.most_repeats, "block"), _count(expected.a_block, "trial")
+        return f"to choose from, at most {blocks} of at most {trials}"
     if sweep.repeats != "auto":
-        return _count(sweep.most_repeats, "repeat")
+        return f"x {_count(sweep.most_repeats, 'repeat')}"
     fewest = _fewest_repeats(scenario)
     least = f"{fewest} to" if fewest < sweep.most_repeats else "at most"
-    return f"{least} {_count(sweep.most_repeats, 'repeat')}, until the recommendation is settled"
+    return f"x {least} {_count(sweep.most_repeats, 'repeat')}, until the recommendation is settled"
 
 
 def _fewest_repeats(scenario: Scenario) -> int:

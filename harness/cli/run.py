@@ -8,12 +8,16 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.bench.own_endpoint import OwnEndpoint, drop_former_endpoint
 from harness.bench.scenario_file import load_scenario
 from harness.config import shipped_scenarios
 from harness.records.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.bench.estimate import Estimate
+    from harness.bench.scenario import Scenario
 
 
 def own_endpoint(options: argparse.Namespace) -> OwnEndpoint | None:
@@ -39,6 +43,26 @@ def run_scenario(options: argparse.Namespace) -> int:
         return resume_run(options)
     if options.scenario is None:
         raise InputError("run: no scenario; give one, or resume a run with --resume RUN")
+    from harness.cli.plan import estimate_run, profiles_of, show_plan
+
+    scenario, own, dropped = loaded(options)
+    profiles = profiles_of(scenario, options.scenario)
+    expected = estimate_run(scenario, profiles)
+    announce(scenario, expected, own, dropped, quiet=options.quiet)
+    if options.dry_run:
+        if not options.quiet:
+            show_plan(scenario, expected, options.json)
+        return 0
+
+    from harness.cli.execute import start_run
+
+    return start_run(scenario, profiles, expected, options)
+
+
+def loaded(options: argparse.Namespace) -> tuple[Scenario, OwnEndpoint | None, list[str]]:
+    """Return the scenario that the options name, the endpoint that they name, and the keys of the
+    scenario that this endpoint replaces. Raises InputError.
+    """
     file = shipped_scenarios.find(options.scenario)
     own = own_endpoint(options)
     dropped: list[str] = []
@@ -48,24 +72,20 @@ def run_scenario(options: argparse.Namespace) -> int:
             dropped.extend(drop_former_endpoint(values, own, options.set))
 
     settings = own.settings() if own is not None else []
-    scenario = load_scenario(file, [*settings, *options.set], change)
+    return load_scenario(file, [*settings, *options.set], change), own, dropped
 
-    from harness.cli.plan import estimate_run, profiles_of, show_plan
 
-    profiles = profiles_of(scenario, options.scenario)
-    expected = estimate_run(scenario, profiles)
-    if own is not None and not options.quiet:
-        key = f"with the key in {own.key_variable}" if own.key_variable else "without an API key"
-        gone = f"; without {', '.join(dropped)} of the scenario" if dropped else ""
-        # If the calls are not known, one call of each workflow is counted.
-        what = "calls" if scenario.workflow.knows_calls else "workflows"
-        said = f"{expected.calls:,} {what} in real time to {own.base_url}, {key}{gone}"
-        print(textwrap.fill(said, 80, break_on_hyphens=False), file=sys.stderr)
-    if options.dry_run:
-        if not options.quiet:
-            show_plan(scenario, expected, options.json)
-        return 0
-
-    from harness.cli.execute import start_run
-
-    return start_run(scenario, profiles, expected, options)
+def announce(
+    scenario: Scenario, expected: Estimate, own: OwnEndpoint | None, dropped: list[str], *,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Say what will be sent to the endpoint that the options name."""
+    if own is None or quiet:
+        return
+    key = f"with the key in {own.key_variable}" if own.key_variable else "without an API key"
+    gone = f"; without {', '.join(dropped)} of the scenario" if dropped else ""
+    # If the calls are not known, one call of each workflow is counted.
+    what = "calls" if scenario.workflow.knows_calls else "workflows"
+    most = "at most " if expected.a_block is not None else ""
+    said = f"{most}{expected.calls:,} {what} in real time to {own.base_url}, {key}{gone}"
+    print(textwrap.fill(said, 80, break_on_hyphens=False), file=sys.stderr)

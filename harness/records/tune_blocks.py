@@ -8,6 +8,9 @@ import msgspec
 
 from harness.records.units import CountUnit, Index, OfField, Ratio, ShareUnit
 
+WIDTH = 4
+"""The most settings of a block: the leading one, and those that may be better."""
+
 
 class TuneOutlook(msgspec.Struct, frozen=True, kw_only=True):
     """What is expected of a setting, with 95 % intervals.

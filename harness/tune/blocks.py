@@ -19,11 +19,10 @@ from harness.bench.race import TrialBatch
 from harness.bench.resume import RunProgress
 from harness.records.errors import InputError
 from harness.records.schema import CellInfo, Run
-from harness.records.tune_blocks import TuneBlock, TuneOutlook, TuneRuledOut
+from harness.records.tune_blocks import WIDTH, TuneBlock, TuneOutlook, TuneRuledOut
 from harness.store.run_directory import each, no_collector
 from harness.tune.beliefs import Belief, beliefs
 from harness.tune.choice import (
-    WIDTH,
     Candidate,
     Required,
     first_block,

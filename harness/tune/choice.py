@@ -6,11 +6,9 @@ import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.records.tune_blocks import TuneRuledOut
+from harness.records.tune_blocks import WIDTH, TuneRuledOut
 from harness.tune.beliefs import Belief
 
-WIDTH = 4
-"""The most settings of a block: the leading one, and those that may be better."""
 _FIRST = 3
 _CONFIDENCE = 0.975
 _HOPELESS = 0.025
