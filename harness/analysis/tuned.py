@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.analysis.contenders import contenders_after, rules_of
-from harness.analysis.decision import Contender, Judgement, Rules, look
+from harness.analysis.decision import Contender, Judgement, Rules, look, success_proofs
 from harness.analysis.selection import Dataset
 from harness.records.schema import CellInfo
 from harness.records.tune_blocks import TuneBlock
@@ -44,6 +44,8 @@ def decide_tune(
         unknown = set(last.open) - {one.name for one in contenders}
     rivals = [one for one in contenders if one.name not in ruled_out]
     found = look(rivals, rules, repeats, dropped)
+    every = success_proofs(contenders, rules, rules.looks.level(repeats))
+    found = found._replace(proofs={**every, **found.proofs})
     if unknown and found.state == "proven":
         found = found._replace(state="leading", cell=None, settled=False, is_final=False)
     return found

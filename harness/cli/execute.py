@@ -407,7 +407,8 @@ def _counters(
     workflows, cost_of = scenario.load.workflows, cost if is_priced else None
     sweep = scenario.sweep
     race = Race(len(prices), sweep.most_repeats) if sweep.repeats == "auto" else None
-    return Counters(trials, workflows, cost_of, scenario.is_virtual, ended, spent, race)
+    is_told = expected.a_block is not None  # each decision of a tune is a line
+    return Counters(trials, workflows, cost_of, scenario.is_virtual, ended, spent, race, is_told)
 
 
 def _tune_plan(directory: Path, view: LiveView, views: Views, silent: bool) -> TrialPlan:

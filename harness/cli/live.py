@@ -43,7 +43,8 @@ class Counters:
 
     `cost`: of an attempt, in dollars; None if no price is known. For a resumed run, `ended` and
     `spent` are of the earlier sessions: workflows by (cell, repeat), and dollars. `race`: where
-    repeats are added until the recommendation is settled; `trials` are the most there can be then.
+    repeats are added until the recommendation is settled; `trials` are the most there can be then. `is_told`: something else says
+    in plain lines how the run goes on.
     """
 
     trials: int
@@ -53,6 +54,7 @@ class Counters:
     ended: Mapping[tuple[str, int], int] = field(default_factory=dict)
     spent: float = 0.0
     race: Race | None = None
+    is_told: bool = False
     trials_done: int = 0
     place: str = ""
     trial: str = ""
@@ -185,7 +187,8 @@ class LiveView:
         counters = self._counters
         counters.begin(cell, repeat, left)
         tenth = counters.tenth
-        if not self._console.is_terminal and tenth > self._tenth:
+        is_new = tenth > self._tenth and not counters.is_told
+        if not self._console.is_terminal and is_new:
             self._tenth = tenth
             seconds = time.monotonic() - self._began
             line = plain_line(counters, seconds)
