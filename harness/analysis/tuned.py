@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.analysis.contenders import contenders_after, rules_of
-from harness.analysis.decision import Contender, Judgement, Rules, look, success_proofs
+from harness.analysis.decision import (
+    Advantages,
+    AdviceState,
+    Contender,
+    Judgement,
+    Rules,
+    look,
+    success_proofs,
+    with_unused_policies_as_one,
+)
 from harness.analysis.selection import Dataset
 from harness.records.schema import CellInfo
 from harness.records.tune_blocks import TuneBlock
@@ -46,9 +56,41 @@ def decide_tune(
     found = look(rivals, rules, repeats, dropped)
     every = success_proofs(contenders, rules, rules.looks.level(repeats))
     found = found._replace(proofs={**every, **found.proofs})
-    if unknown and found.state == "proven":
-        found = found._replace(state="leading", cell=None, settled=False, is_final=False)
-    return found
+    if found.state == "proven" and not unknown:
+        return found
+    found = found._replace(cell=None, equal=(), is_final=False)
+    return _about(blocks[-1].leading, found, rivals, rules, repeats) if blocks else found
+
+
+def _about(
+    leading: str, found: Judgement, rivals: Sequence[Contender], rules: Rules, repeats: int
+) -> Judgement:
+    """Return the decision with the setting that the tune expected to be the best as candidate.
+
+    Of settings with few trials, the one that was measured best is often the luckiest.
+    """
+    contenders = with_unused_policies_as_one(rivals)
+    able = [
+        one
+        for one in contenders
+        if found.proofs[one.name] != "broken"
+        and one.name not in found.dropped
+        and one.objective
+        and one.share
+    ]
+    mine = next((one for one in able if one.name == leading), None)
+    if mine is None:
+        state: AdviceState = "open" if found.candidate is None else "leading"
+        return found._replace(state=state if found.state == "proven" else found.state)
+    advantages = Advantages(able, rules.looks.level(repeats))
+    settled = advantages.most(mine) <= math.log1p(rules.margin)
+    rival = advantages.closest(mine)
+    return found._replace(
+        state="leading" if settled or found.proofs[leading] == "proven" else "open",
+        candidate=leading,
+        settled=settled,
+        rival=None if rival is None else rival.name,
+    )
 
 
 def tune_story(blocks: Sequence[TuneBlock], measured: Sequence[CellInfo]) -> Iterator[str]:

@@ -32,7 +32,7 @@ from harness.config.prices import cost_usd
 from harness.config.request_settings import Secrets
 from harness.records.errors import HarnessError, InputError
 from harness.records.schema import Attempt, Record, Run, Trial
-from harness.records.tune_blocks import WIDTH, TuneBlock
+from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneBlock
 from harness.report.next_steps import Rerun
 from harness.report.tune_text import block_line
 from harness.simulator.profiles import Profile
@@ -108,7 +108,7 @@ def resume_run(options: argparse.Namespace) -> int:
             is_tune = progress.run.tuned
             expected = estimate_run(scenario, profiles)
             if is_tune:
-                expected = of_chosen_trials(expected, WIDTH)
+                expected = of_chosen_trials(expected, TRIALS_A_BLOCK)
             confirm(scenario, expected, options.yes, options.quiet)
             _wait(scenario, keys, options)
             return _execute(

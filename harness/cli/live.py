@@ -43,8 +43,8 @@ class Counters:
 
     `cost`: of an attempt, in dollars; None if no price is known. For a resumed run, `ended` and
     `spent` are of the earlier sessions: workflows by (cell, repeat), and dollars. `race`: where
-    repeats are added until the recommendation is settled; `trials` are the most there can be then. `is_told`: something else says
-    in plain lines how the run goes on.
+    repeats are added until the recommendation is settled; `trials` are the most there can be then.
+    `is_told`: something else says in plain lines how the run goes on.
     """
 
     trials: int

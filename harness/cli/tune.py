@@ -19,13 +19,13 @@ def tune(options: argparse.Namespace) -> int:
     from harness.cli.execute import start_run
     from harness.cli.plan import estimate_run, profiles_of, show_plan
     from harness.cli.run import announce, loaded
-    from harness.records.tune_blocks import WIDTH
+    from harness.records.tune_blocks import TRIALS_A_BLOCK
     from harness.tune.candidates import tune_scenario
 
     scenario, own, dropped = loaded(options)
     scenario = tune_scenario(scenario, options.scenario)
     profiles = profiles_of(scenario, options.scenario)
-    expected = of_chosen_trials(estimate_run(scenario, profiles), WIDTH)
+    expected = of_chosen_trials(estimate_run(scenario, profiles), TRIALS_A_BLOCK)
     announce(scenario, expected, own, dropped, quiet=options.quiet)
     if options.dry_run:
         if not options.quiet:

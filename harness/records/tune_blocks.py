@@ -8,7 +8,7 @@ import msgspec
 
 from harness.records.units import CountUnit, Index, OfField, Ratio, ShareUnit
 
-WIDTH = 4
+TRIALS_A_BLOCK = 4
 """The most settings of a block: the leading one, and those that may be better."""
 
 

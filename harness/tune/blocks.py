@@ -19,7 +19,7 @@ from harness.bench.race import TrialBatch
 from harness.bench.resume import RunProgress
 from harness.records.errors import InputError
 from harness.records.schema import CellInfo, Run
-from harness.records.tune_blocks import WIDTH, TuneBlock, TuneOutlook, TuneRuledOut
+from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneBlock, TuneOutlook, TuneRuledOut
 from harness.store.run_directory import each, no_collector
 from harness.tune.beliefs import Belief, beliefs
 from harness.tune.choice import (
@@ -77,7 +77,7 @@ class TunePlan:
                 if (name, block.block) not in begun.whole
             ]
             if trials:
-                yield TrialBatch(trials, frozenset(every), WIDTH * (most - number - 1))
+                yield TrialBatch(trials, frozenset(every), TRIALS_A_BLOCK * (most - number - 1))
             number += 1
 
 

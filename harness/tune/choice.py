@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.records.tune_blocks import WIDTH, TuneRuledOut
+from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneRuledOut
 from harness.tune.beliefs import Belief
 
 _FIRST = 3
@@ -68,7 +68,7 @@ def first_block(candidates: Sequence[Candidate]) -> list[str]:
     for one in safest:
         if one.permits in chosen:
             found.setdefault((one.safety, one.permits), one)
-    return [one.name for one in found.values()][: max(WIDTH, _FIRST)]
+    return [one.name for one in found.values()][: max(TRIALS_A_BLOCK, _FIRST)]
 
 
 def _shares(count: int) -> list[float]:
@@ -183,4 +183,4 @@ def next_block(
         settings = {candidates[one].setting for one in chosen}
         if known[name].trials or candidates[name].setting not in settings:
             chosen.append(name)
-    return chosen[:WIDTH]
+    return chosen[:TRIALS_A_BLOCK]

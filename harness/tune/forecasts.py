@@ -33,7 +33,7 @@ from harness.twin.twin_trials import (
     twin_scenario,
 )
 
-BOOTSTRAPS = 10
+_BOOTSTRAPS = 10
 _SOURCE_CALLS = 40_000
 _KINDS = 2
 """In how many repeats of the run, with their work, all settings are played."""
@@ -114,7 +114,7 @@ def forecasts(
     played = _joined(played, twin.play(near, again))
     work = _work(twin, near[:_FOR_WORK], kinds)
     close = every.with_cells(near)
-    refitted = bootstrap_variances([source], close, lengths, fit, 1, seed, BOOTSTRAPS)
+    refitted = bootstrap_variances([source], close, lengths, fit, 1, seed, _BOOTSTRAPS)
     errors, excess = leave_out_each([source], seen, profile, whole, seed, most=_MOST_LEFT_OUT)
     permits = [cell.permits for cell in records.run.cells]
     trials = max(len(records.trials), 1)
@@ -126,7 +126,7 @@ def forecasts(
         if known is None:
             known = max([_FAR_ERROR**2, *(refitted.get((metric.name, one.id), 0) for one in near)])
         estimated = (
-            (known, BOOTSTRAPS - 1.0),
+            (known, _BOOTSTRAPS - 1.0),
             model_variance(relevant_errors(errors[metric.name], beyond), far, bool(beyond)),
         )
         chance = trial_variance(metric, values, whole) / len(values)

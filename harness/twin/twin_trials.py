@@ -112,7 +112,8 @@ def played_as(cell: CellInfo) -> str:
     """Return a text that is equal for settings that are the same one in virtual time."""
     mode = _MODE.get(cell.mode, cell.mode)
     return msgspec.json.encode(
-        [mode, cell.permits, cell.retry, cell.permit_scope, cell.settings], order="sorted"
+        [mode, cell.permits, cell.limiter, cell.retry, cell.permit_scope, cell.settings],
+        order="sorted",
     ).decode()
 
 
