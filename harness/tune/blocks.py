@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.contenders import contenders_after, rules_of
-from harness.analysis.decision import unused_settings
+from harness.analysis.decision import Contender, Rules, unused_settings
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import identity
+from harness.analysis.settling import RunState, settles_with
 from harness.analysis.tuned import judge_tune
 from harness.bench.cells import source
 from harness.bench.race import TrialBatch
@@ -36,6 +37,8 @@ _SETTLING = 0.5
 margin of the best."""
 _FIRMLY_BEHIND = 1.1
 _FORECAST_UNTIL = 4
+_FEWEST_FOR_OPEN = 7
+"""After fewer blocks, how many a proof takes is not known well enough to give up."""
 """The twin is fitted again before each of the first blocks, and later only at a look."""
 
 Tell = Callable[[TuneBlock], None]
@@ -125,7 +128,7 @@ def _decide(
         ruled_out=(*now.ruled_out, *firm.values()),
         outlooks=tuple(map(_outlook, believed.values())), attempts=attempts, reason="",
     )  # fmt: skip
-    end = _reason_to_end(records, number, at_look, block)
+    end = _reason_to_end(records, contenders, rules, block)
     if end:
         return _with(block, (), "", end)
     chosen = next_block(now, believed, candidates, rules.margin, is_settling=is_settling)
@@ -149,13 +152,24 @@ def _end(number: int, attempts: int, why: str) -> TuneBlock:
     )  # fmt: skip
 
 
-def _reason_to_end(records: Dataset, number: int, at_look: bool, block: TuneBlock) -> str:
-    if at_look:
+def _reason_to_end(
+    records: Dataset, contenders: Mapping[str, Contender], rules: Rules, block: TuneBlock
+) -> str:
+    """Return why the tune ends before this block; empty if it goes on."""
+    number, most = block.block, records.run.repeats
+    if number in rules.looks.repeats:
         found = judge_tune(records, number, [block])
         if found.state == "proven":
             return "proven"
-    if number >= records.run.repeats:
-        return f"not settled after {number} blocks, the most that tune.max_blocks allows"
+        if found.candidate is not None and number >= _FEWEST_FOR_OPEN:
+            ruled_out = {one.cell for one in block.ruled_out}
+            rivals = {name: one for name, one in contenders.items() if name not in ruled_out}
+            needed = settles_with(rivals, rules, found, RunState(number, True)).max_repeats
+            if needed is None or needed > most:
+                blocks = "no practical number of" if needed is None else f"about {needed}"
+                return f"open: {blocks} blocks would prove it; tune.max_blocks allows {most}"
+    if number >= most:
+        return f"open after {number} blocks, the most that tune.max_blocks allows"
     return ""
 
 

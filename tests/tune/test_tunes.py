@@ -1,0 +1,123 @@
+"""Whole tunes in virtual time: what they find, leave and resume."""
+
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.cli.main import main
+from harness.records.schema import Trial
+from harness.records.tune_blocks import TuneBlock
+from harness.store.run_directory import each, read_run
+
+SCENARIO = """
+name = "capped"
+seed = 3
+[workflow]
+topics = ["a", "b", "c", "d", "e", "f"]
+sub_questions = 4
+[endpoint]
+profile = "plain-chat"
+time = "virtual"
+[endpoint.override]
+concurrency_cap = 6
+ttft = { median = "400ms", sigma = 0.2 }
+answer_tokens = { median = 100, sigma = 0.3 }
+[load]
+workflows = 12
+in_flight = 6
+[slo]
+success_rate = 0.9
+[tune]
+permits = { min = 1, max = 12 }
+retry = ["none", "patient"]
+max_blocks = 4
+[retry.patient]
+kind = "exponential"
+attempts = 8
+base = "1s"
+cap = "10s"
+"""
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tune")
+    (folder / "capped.toml").write_text(SCENARIO)
+    assert main(["tune", str(folder / "capped.toml"), "--out", str(folder / "run"), "--quiet"]) == 0
+    return folder / "run"
+
+
+def test_a_tune_finds_the_cap_with_a_part_of_the_trials(tuned: Path) -> None:
+    summary = json.loads((tuned / "summary.json").read_text())
+    assert summary["recommendation"]["candidate"].startswith("async_6_")
+    assert summary["lacking"] == []
+    blocks = list(each(tuned, TuneBlock))
+    assert blocks[-1].end
+    trials = sum(len(block.cells) for block in blocks)
+    settings = len(read_run(tuned).cells)
+    assert trials < settings == len(blocks[0].open)
+    assert {cell["id"] for cell in summary["cells"]} == {
+        name for block in blocks for name in block.cells
+    }
+
+
+def test_the_answer_says_what_was_measured_and_ruled_out(
+    tuned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(tuned), "--verbose"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "settings were measured, in" in said
+
+
+def test_a_tune_that_was_killed_goes_on_with_its_own_decisions(tuned: Path, tmp_path: Path) -> None:
+    again = tmp_path / "run"
+    shutil.copytree(tuned, again)
+    blocks = list(each(again, TuneBlock))
+    kept = blocks[:3]
+    (again / "tune.jsonl").write_bytes(
+        b"".join(msgspec.json.encode(block) + b"\n" for block in kept)
+    )
+    gone = {(name, kept[-1].block) for name in kept[-1].cells}  # the last of them did not run
+    for name in ("attempts", "calls", "workflows", "trials"):
+        path = again / f"{name}.jsonl"
+        lines = [
+            line
+            for line in path.read_bytes().splitlines(keepends=True)
+            if (one := json.loads(line)) and one.get("repeat", 0) <= kept[-1].block
+            and (one["cell"], one.get("repeat", 0)) not in gone
+        ]  # fmt: skip
+        path.write_bytes(b"".join(lines))
+    assert main(["tune", "--resume", str(again), "--quiet"]) == 0
+    after = list(each(again, TuneBlock))
+    assert after[:3] == kept
+    assert after[-1].end
+    trials = [(trial.cell, trial.repeat) for trial in each(again, Trial)]
+    assert len(trials) == len(set(trials)) == sum(len(block.cells) for block in after)
+
+
+def test_tune_needs_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune"]) == 2
+    assert "no scenario" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("tune.permits={min=9, max=4}", "min"),
+        ("tune.permits={min=1}", "max"),
+        ('tune.retry=["unknown"]', "unknown"),
+        ("tune.max_blocks=1", "max_blocks"),
+        ("tune.speed=[1]", "speed"),
+    ],
+)
+def test_a_wrong_key_is_one_line(
+    key: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "capped.toml").write_text(SCENARIO)
+    assert main(["tune", str(tmp_path / "capped.toml"), "--set", key, "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
