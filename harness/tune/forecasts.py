@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.analysis.selection import Dataset
 from harness.records.schema import CellInfo
-from harness.twin.bootstrap_fits import bootstrap_variances
+from harness.twin.bootstrap_fits import bootstrap_errors
 from harness.twin.fit import fit_observations
 from harness.twin.fitted_runs import FittedRun, fitted_run, profile_of, scenario_at_twin
 from harness.twin.left_out_settings import beyond_measured, leave_out_each
@@ -18,6 +18,7 @@ from harness.twin.observations import observe
 from harness.twin.predict import lengths_of_work, relevant_errors
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, Values, values_of
 from harness.twin.prediction_error import (
+    FitError,
     distance,
     freedom_of,
     mean_on_error_scale,
@@ -114,7 +115,7 @@ def forecasts(
     played = _joined(played, twin.play(near, again))
     work = _work(twin, near[:_FOR_WORK], kinds)
     close = every.with_cells(near)
-    refitted = bootstrap_variances([source], close, lengths, fit, 1, seed, _BOOTSTRAPS)
+    refitted = bootstrap_errors([source], close, lengths, fit, 1, seed, _BOOTSTRAPS)
     errors, excess = leave_out_each([source], seen, profile, whole, seed, most=_MOST_LEFT_OUT)
     permits = [cell.permits for cell in records.run.cells]
     trials = max(len(records.trials), 1)
@@ -122,9 +123,11 @@ def forecasts(
     def variance(metric: PredictedMetric, info: CellInfo) -> tuple[float, float | None]:
         values = played[metric.name][info.id]
         beyond, far = beyond_measured(info, permits), distance(info.permits, permits)
-        known = refitted.get((metric.name, info.id))
-        if known is None:
-            known = max([_FAR_ERROR**2, *(refitted.get((metric.name, one.id), 0) for one in near)])
+        own = refitted.get((metric.name, info.id))
+        known = _FAR_ERROR**2 if own is None else own.variance
+        if own is None:
+            others = (refitted.get((metric.name, one.id)) for one in near)
+            known = max([known, *(other.variance for other in others if other is not None)])
         estimated = (
             (known, _BOOTSTRAPS - 1.0),
             model_variance(relevant_errors(errors[metric.name], beyond), far, bool(beyond)),
@@ -139,8 +142,9 @@ def forecasts(
         if not mine or not shares or not all(value > 0 for value in mine.values()):
             continue
         total, freedom = variance(main, info)
+        bias = refitted.get((main.name, info.id), FitError()).bias
         one = Forecast(
-            info.id, mean_on_error_scale(main, mine), total, freedom, work,
+            info.id, mean_on_error_scale(main, mine) - bias, total, freedom, work,
             trial_variance(main, mine, whole) + excess[main.name],
             float(np.mean(list(shares.values()))), variance(share, info)[0],
         )  # fmt: skip

@@ -17,8 +17,9 @@ from harness.twin.fitted_runs import FittedRun, profile_of, repeats_in, shares_d
 from harness.twin.observations import observe
 from harness.twin.predicted_metrics import PREDICTED, values_of
 from harness.twin.prediction_error import (
+    FitError,
     differences_by_repeat,
-    fit_variance,
+    fit_error,
     mean_on_error_scale,
 )
 from harness.twin.twin_trials import (
@@ -33,11 +34,11 @@ _SOURCE_ATTEMPTS = 1_500
 """Attempts of a run that a bootstrap plays again; of more, the first repeats."""
 
 
-def bootstrap_variances(
+def bootstrap_errors(
     sources: Sequence[FittedRun], twin: TwinScenario, lengths: LengthsOf, fit: ProviderFit,
     repeats: int, seed: int, bootstraps: int, on_step: OnStep = ignore_step,
-) -> Mapping[tuple[str, str], float]:  # fmt: skip
-    """Return the variance of the predictions of refitted twins, by metric and cell.
+) -> Mapping[tuple[str, str], FitError]:  # fmt: skip
+    """Return the errors of the predictions of refitted twins, by metric and cell.
 
     All of them play the same draws. Even so, a trial in which refusals decide can end differently
     after any change, however small. That chance is subtracted: it is not an error of the fit.
@@ -65,7 +66,7 @@ def bootstrap_variances(
                 shifts.setdefault((metric.name, cell), []).append(
                     (moved * scale, chance * scale**2)
                 )
-    return {key: fit_variance(*np.array(each).T) for key, each in shifts.items()}
+    return {key: fit_error(*np.array(each).T) for key, each in shifts.items()}
 
 
 def _cautious(fit: ProviderFit, sources: Sequence[FittedRun]) -> ProviderFit:

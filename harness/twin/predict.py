@@ -20,7 +20,7 @@ from harness.analysis.cells import ByRepeat
 from harness.records.schema import CellInfo
 from harness.records.settings import split_key
 from harness.store.run_directory import Records
-from harness.twin.bootstrap_fits import bootstrap_variances
+from harness.twin.bootstrap_fits import bootstrap_errors
 from harness.twin.fit import fit_observations
 from harness.twin.fitted_parts import count_of, fitted_parts
 from harness.twin.fitted_runs import (
@@ -37,6 +37,7 @@ from harness.twin.observations import observe
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, values_of
 from harness.twin.prediction import LeftOutSetting, PredictedCell, PredictedValue, Prediction
 from harness.twin.prediction_error import (
+    FitError,
     distance,
     freedom_of,
     from_error_scale,
@@ -110,7 +111,7 @@ def predict(
     ]
     few = min(repeats, math.ceil(_REPLICATE_CALLS / work))
     bootstraps = _affordable(bootstraps, few * work + sum(map(calls_of_repeat, sources)))
-    refitted = bootstrap_variances(sources, twin, lengths, fit, few, seed, bootstraps, on_step)
+    refitted = bootstrap_errors(sources, twin, lengths, fit, few, seed, bootstraps, on_step)
     errors, excess = leave_out_each(sources, seen, profile, repeats, seed, on_step)
     permits = [cell.permits for records in runs for cell in records.run.cells]
     trials_fitted = sum(len(records.trials) for records in runs)
@@ -129,13 +130,21 @@ def predict(
                 trials = of_same_work(trials, real, whole)
             if trials:
                 left_out = relevant_errors(errors[metric.name], beyond)
+                of_fit = refitted.get((metric.name, info.id), FitError())
                 estimated = (
-                    (refitted.get((metric.name, info.id), 0.0), bootstraps - 1.0),
+                    (of_fit.variance, bootstraps - 1.0),
                     model_variance(left_out, far, bool(beyond)),
                 )
                 more = excess[metric.name]
                 values[metric.name] = predicted_value(
-                    metric, trials, estimated, more / max(trials_fitted, 1), more, whole, real
+                    metric,
+                    trials,
+                    of_fit.bias,
+                    estimated,
+                    more / max(trials_fitted, 1),
+                    more,
+                    whole,
+                    real,
                 )
         cells.append(PredictedCell(info, values, beyond))
     unknown = [text for part in fitted_parts(fit) for text in part.unknown]
@@ -192,20 +201,21 @@ def relevant_errors(errors: Sequence[LeftOutSetting], beyond: str) -> Sequence[L
 
 
 def predicted_value(
-    metric: PredictedMetric, trials: Mapping[int, float],
+    metric: PredictedMetric, trials: Mapping[int, float], bias: float,
     estimated: Sequence[tuple[float, float]], common: float, excess: float, whole: int,
     measured: Mapping[int, float],
 ) -> PredictedValue:  # fmt: skip
     """Return the mean of trials with its interval.
 
-    `estimated`: the variances of the errors of the fit and of the model, each with its degrees of
-    freedom. `common`: the variance that the speed of the provider in the fitted trials adds.
-    `excess`: by which a trial varies more than at the twin.
+    `bias`: of the fit, which is subtracted. `estimated`: the variances of the errors of the fit and
+    of the model, each with its degrees of freedom. `common`: the variance that the speed of the
+    provider in the fitted trials adds. `excess`: by which a trial varies more than at the twin.
     """
     mean = float(np.mean(list(measured.values()))) if measured else None
     if not has_ratio(metric, trials.values()):
         return PredictedValue(0.0, 0.0, 0.0, None, 0.0, None, 0.0, mean)
-    middle, spread = mean_on_error_scale(metric, trials), trial_variance(metric, trials, whole)
+    middle = mean_on_error_scale(metric, trials) - bias
+    spread = trial_variance(metric, trials, whole)
     variance = spread / len(trials) + common + sum(error for error, _ in estimated)
     known = freedom_of(variance, estimated)
     half = half_width(variance, known)

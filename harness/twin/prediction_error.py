@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -145,16 +146,25 @@ def differences_by_repeat(
     )
 
 
-def fit_variance(shifts: Floats, noise: Floats) -> float:
-    """Return the mean square of the shifts of refitted twins, without the chance of their trials.
+@dataclass(frozen=True)
+class FitError:
+    """The error of a fit: its mean, `bias`, and its `variance` around that."""
+
+    bias: float = 0.0
+    variance: float = 0.0
+
+
+def fit_error(shifts: Floats, noise: Floats) -> FitError:
+    """Return the error of a fit from the shifts of refitted twins, without chance of their trials.
 
     `noise`: the variance of each shift by chance. All shifts are differences from the same
     prediction, which contributes a half of it: that half moves all of them together, and the other
-    half each by itself.
+    half each by itself. The bias is the mean shift, less the more of it can be chance.
     """
     if not len(shifts):
-        return 0.0
+        return FitError()
     half = float(np.mean(noise)) / 2
-    together = float(np.mean(shifts)) ** 2 - half
-    apart = float(np.var(shifts)) - half
-    return max(0.0, together) + max(0.0, apart)
+    apart = max(0.0, float(np.var(shifts)) - half)
+    mean, chance = float(np.mean(shifts)), half + float(np.var(shifts)) / len(shifts)
+    told = max(0.0, 1 - chance / mean**2) if mean else 0.0
+    return FitError(mean * told, apart + chance * told)

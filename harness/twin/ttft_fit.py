@@ -183,8 +183,9 @@ def _distribution(waits: _Waits, sent: Floats, *, by_prompt: bool = True) -> _Di
     logs = logs - _log_factors(growth_in_service, waits.in_service)
     independent = _independent(prompt) / float(waiting.mean())  # those that wait delay each other
     growth, logs = _growth(logs, waiting, independent)
-    # A request is alone the more likely, the shorter it waits; only growth makes up for that.
-    plain = logs[alone] if growth and alone.sum() >= 3 * _LEAST else logs
+    # Requests are alone where few are in service, and then by selection; only the growth with those
+    # in service, which they alone tell, makes up for that.
+    plain = logs[alone] if growth_in_service and alone.sum() >= 3 * _LEAST else logs
     median = float(np.exp(np.median(plain)))
     return _Distribution(median, _sigma(logs), per_1k, error, growth, growth_in_service)
 

@@ -521,7 +521,8 @@ def test_broken_toml_says_where_it_is_broken() -> None:
             "loud.workflows=3",
             "--set loud: unknown key (did you mean 'load'?); known here: budget, "
             "description, endpoint, keep_error_bodies, load, name, objective, permits, prompts, "
-            "question, records, retry, seed, slo, success, sweep, timeouts, transcripts, workflow",
+            "question, records, retry, seed, slo, success, sweep, timeouts, transcripts, tune, "
+            "workflow",
         ),
         ("sweep.permits=[1, 0]", "--set sweep.permits[1] = 0: must be at least 1"),
         (

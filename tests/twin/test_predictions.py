@@ -18,9 +18,10 @@ from harness.twin.predict import predict
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, values_of
 from harness.twin.prediction import LeftOutSetting, Prediction
 from harness.twin.prediction_error import (
+    FitError,
     distance,
     excess_variance,
-    fit_variance,
+    fit_error,
     freedom_of,
     half_width,
     model_variance,
@@ -194,11 +195,14 @@ def test_the_chance_of_trials_is_no_error_of_a_fit() -> None:
     for _ in range(300):
         base = random.normal(0, noise)
         shifts = random.normal(0, fit, 30) + random.normal(0, noise, 30) - base
-        each.append(fit_variance(shifts, np.full(30, 2 * noise**2)))
-    assert np.sqrt(np.median(each)) < 1.6 * fit
-    assert fit_variance(np.array([0.1, -0.1]), np.zeros(2)) == pytest.approx(0.01)
-    assert fit_variance(np.array([0.1, 0.1]), np.zeros(2)) == pytest.approx(0.01)
-    assert fit_variance(np.zeros(0), np.zeros(0)) == 0.0
+        each.append(fit_error(shifts, np.full(30, 2 * noise**2)))
+    assert np.sqrt(np.median([one.variance for one in each])) < 1.6 * fit
+    assert abs(np.mean([one.bias for one in each])) < 0.3 * noise
+    apart = fit_error(np.array([0.1, -0.1]), np.zeros(2))
+    assert (apart.bias, apart.variance) == (0.0, pytest.approx(0.01))
+    together = fit_error(np.array([0.1, 0.1]), np.zeros(2))
+    assert (together.bias, together.variance) == (pytest.approx(0.1), 0.0)
+    assert fit_error(np.zeros(0), np.zeros(0)) == FitError(0.0, 0.0)
 
 
 def test_trials_that_vary_more_than_at_the_twin_are_told() -> None:
