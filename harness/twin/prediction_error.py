@@ -159,7 +159,8 @@ def fit_error(shifts: Floats, noise: Floats) -> FitError:
 
     `noise`: the variance of each shift by chance. All shifts are differences from the same
     prediction, which contributes a half of it: that half moves all of them together, and the other
-    half each by itself. The bias is the mean shift, less the more of it can be chance.
+    half each by itself. The bias is the mean shift, less the more of it can be chance. That of the
+    provider's own fit is not quite the same, so half of it counts as an error.
     """
     if not len(shifts):
         return FitError()
@@ -167,4 +168,5 @@ def fit_error(shifts: Floats, noise: Floats) -> FitError:
     apart = max(0.0, float(np.var(shifts)) - half)
     mean, chance = float(np.mean(shifts)), half + float(np.var(shifts)) / len(shifts)
     told = max(0.0, 1 - chance / mean**2) if mean else 0.0
-    return FitError(mean * told, apart + chance * told)
+    bias = mean * told
+    return FitError(bias, apart + chance * told + (bias / 2) ** 2)

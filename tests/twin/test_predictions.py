@@ -203,7 +203,7 @@ def test_the_chance_of_trials_is_no_error_of_a_fit() -> None:
     assert apart.variance == pytest.approx(0.01)
     together = fit_error(np.array([0.1, 0.1]), np.zeros(2))
     assert together.bias == pytest.approx(0.1)
-    assert together.variance == 0.0
+    assert together.variance == pytest.approx(0.05**2)
     assert fit_error(np.zeros(0), np.zeros(0)) == FitError(0.0, 0.0)
 
 
