@@ -31,6 +31,7 @@ STANDS_FOR = {
 NOT_RUN = {
     "run": "a name without its arguments",
     "reasoning diff": "the same",
+    "tune": "the same; tests/tune runs it",
     "fit results/quickstart -o twin.toml": "tests/docs/test_twin.py runs it",
     "whatif results/quickstart --set 'sweep.permits=[3, 6]' --set 'sweep.retry=[\"openai-sdk\"]'": (
         "the same"
@@ -80,7 +81,7 @@ def arguments_of(command: str) -> list[str]:
     words = [STANDS_FOR.get(word, word) for word in shlex.split(command)]
     if "budget.usd=2" in words:
         return [word.replace("results/RUN", "results/PAID") for word in words]
-    if words[0] == "run" and "--resume" not in words and "--dry-run" not in words:
+    if words[0] in ("run", "tune") and "--resume" not in words and "--dry-run" not in words:
         return [*words, "--dry-run"]  # the golden runs have the scenarios
     return words
 
