@@ -20,31 +20,46 @@ from harness.analysis.selection import Dataset
 from harness.records.schema import CellInfo
 from harness.records.tune_blocks import TuneBlock
 
+_After = Callable[[int], Sequence[Contender]]
+"""Returns what the first blocks say about the measured settings."""
+
 
 def judge_tune(records: Dataset, repeats: int, blocks: Sequence[TuneBlock]) -> Judgement:
     """Return the decision after so many blocks. `blocks`: as in `decide_tune`."""
+    return decide_tune(_measured(records), rules_of(records.run), repeats, blocks)
+
+
+def dropped_by_looks(records: Dataset, repeats: int) -> Mapping[str, int]:
+    """Return the settings that the looks after at most so many blocks have dropped.
+
+    Only looks drop settings: they share the probability of error.
+    """
+    return _dropped(_measured(records), rules_of(records.run), repeats)
+
+
+def _measured(records: Dataset) -> _After:
     objective = records.run.scenario["objective"]["minimise"]
+    return lambda count: contenders_after(count, records.cells.values(), objective)
 
-    def after(count: int) -> list[Contender]:
-        return contenders_after(count, records.cells.values(), objective)
 
-    return decide_tune(after, rules_of(records.run), repeats, blocks)
+def _dropped(after: _After, rules: Rules, most: int) -> Mapping[str, int]:
+    dropped: Mapping[str, int] = {}
+    for count in rules.looks.repeats:
+        if count <= most:
+            dropped = look(after(count), rules, count, dropped).dropped
+    return dropped
 
 
 def decide_tune(
-    after: Callable[[int], Sequence[Contender]], rules: Rules, repeats: int,
-    blocks: Sequence[TuneBlock],
-) -> Judgement:  # fmt: skip
+    after: _After, rules: Rules, repeats: int, blocks: Sequence[TuneBlock]
+) -> Judgement:
     """Return the decision after so many blocks.
 
     `after`: returns what the first blocks say about the measured settings. `blocks`: the decisions
     of the tune. The last one says which settings need no more trials; they are no rivals. While a
     setting that was not measured may still be better, nothing is proven.
     """
-    dropped: Mapping[str, int] = {}
-    for count in rules.looks.repeats:
-        if count < repeats:
-            dropped = look(after(count), rules, count, dropped).dropped
+    dropped = _dropped(after, rules, repeats - 1)
     contenders = list(after(repeats))
     ruled_out: set[str] = set()
     unknown: set[str] = set()

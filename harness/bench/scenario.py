@@ -18,8 +18,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationInfo,
     WithJsonSchema,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -291,6 +293,18 @@ class PermitRange(Section):
         return tuple(found)
 
 
+_PERMITS = TypeAdapter[Any](Annotated[Several[PermitsValue], AfterValidator(distinct)])
+
+
+def _tuned_permits(value: Any, _: object) -> Any:
+    """Return a range, or the values of a list: an error is about the one that was meant."""
+    if isinstance(value, PermitRange) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return PermitRange.model_validate(value)
+    return _PERMITS.validate_python(value)
+
+
 class Tune(Section):
     """The values that `harness tune` chooses from; those of `[sweep]` if they are absent.
 
@@ -307,8 +321,10 @@ class Tune(Section):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[Several[Any], AfterValidator(_different)]]
 
-    permits: PermitRange | Annotated[Several[Count], AfterValidator(distinct)] | None = None
-    """The most attempts in flight: numbers, or `{ min = 1, max = 256 }`."""
+    permits: Annotated[
+        PermitRange | Several[PermitsValue] | None, WrapValidator(_tuned_permits)
+    ] = None
+    """The most attempts in flight: numbers and names of limits, or `{ min = 1, max = 256 }`."""
     retry: Annotated[Several[Name], AfterValidator(distinct)] | None = None
     """Names of retry policies."""
     max_blocks: Annotated[Count, Field(ge=FEWEST_REPEATS)] = 12

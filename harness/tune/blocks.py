@@ -14,7 +14,7 @@ from harness.analysis.decision import Contender, Rules, unused_settings
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import identity
 from harness.analysis.settling import RunState, settles_with
-from harness.analysis.tuned import judge_tune
+from harness.analysis.tuned import dropped_by_looks, judge_tune
 from harness.bench.cells import source
 from harness.bench.race import TrialBatch
 from harness.bench.resume import RunProgress
@@ -36,10 +36,11 @@ _SETTLING = 0.5
 """A tune begins to settle when the leading setting is expected to be within this share of the
 margin of the best."""
 _FIRMLY_BEHIND = 1.1
+"""A setting whose bound is so far behind is forecast again only at a look."""
 _FORECAST_UNTIL = 4
+"""The twin is fitted again before each of the first blocks, and later only at a look."""
 _FEWEST_FOR_OPEN = 7
 """After fewer blocks, how many a proof takes is not known well enough to give up."""
-"""The twin is fitted again before each of the first blocks, and later only at a look."""
 
 Tell = Callable[[TuneBlock], None]
 
@@ -111,11 +112,11 @@ def _decide(
         wanted = [cell for cell in run.cells if cell.id not in firm]
         known.clear()
         known.update(_forecasts(records, run, wanted, objective, number))
-    found = judge_tune(records, number, ())
+    dropped = dropped_by_looks(records, number)
     believed = {
         name: one
         for name, one in beliefs(known, contenders).items()
-        if name not in firm and name not in found.dropped
+        if name not in firm and name not in dropped
     }
     required = Required(rules.asked, rules.success_margin, rules.margin)
     now = standing(believed, candidates, required, unused_settings(list(contenders.values())))

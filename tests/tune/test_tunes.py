@@ -106,8 +106,9 @@ def test_tune_needs_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("tune.permits={min=9, max=4}", "min"),
-        ("tune.permits={min=1}", "max"),
+        ("tune.permits={min=9, max=4}", "tune.permits.min = 9: is more than max = 4"),
+        ("tune.permits={min=1}", "tune.permits.max: missing"),
+        ("tune.permits=[0, 4]", "tune.permits[0] = 0: must be at least 1"),
         ('tune.retry=["unknown"]', "unknown"),
         ("tune.max_blocks=1", "max_blocks"),
         ("tune.speed=[1]", "speed"),
