@@ -70,6 +70,7 @@ class PolicyParts(NamedTuple):
             policy=tuple(_expression(section) for section in sections),
             imports=tuple(sorted(modules - {"harness"})),
             plain=not self.wrappers and not alone,
+            hedges=self.hedges,
             safety=self.safety,
             simplicity=self.simplicity,
         )

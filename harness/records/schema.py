@@ -343,8 +343,9 @@ class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     import. `before`: lines before the first attempt. `pause`: lines that set `pause`, the seconds
     before the next attempt, before attempt number `attempt`; none where the program does not retry
     by itself. `max_retries`: of the openai package's client. `limit`: an expression that makes the
-    limit that adapts, empty for a fixed number of permits. `safety` and `simplicity`: the ranks
-    of the policy among others, less is better.
+    limit that adapts, empty for a fixed number of permits. `hedges`: the policy can send a second
+    attempt while the first one runs. `safety` and `simplicity`: the ranks of the policy among
+    others, less is better.
     """
 
     policy: tuple[str, ...] = ()
@@ -356,6 +357,7 @@ class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pause: tuple[str, ...] = ()
     max_retries: CountUnit[int] = 0
     limit: str = ""
+    hedges: bool = False
     safety: Rank[tuple[int, ...]] = ()
     simplicity: Rank[tuple[int, ...]] = ()
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.analysis.decision import Contender
-from harness.tune.forecasts import Forecast
+from harness.tune.expected import (
+    Difference,
+    Forecast,
+    forecast_difference,
+    independent,
+    trial_difference_variance,
+)
+from harness.twin.prediction_error import freedom_of, half_width
 
 _PRIOR_WORKFLOWS = (2.0, 40.0)
 """As how many workflows the forecast of a success rate counts, at least and at most."""
@@ -18,6 +25,9 @@ _FREE_OF_FAILURES = 20.0
 the run has met."""
 _UNKNOWN_VARIANCE = 0.04
 """The variance of the logarithm of a single measured value without a forecast: 20 %."""
+_LEAST_VARIANCE = 1e-8
+_TWIN_FREEDOM = 4.0
+"""The degrees of freedom of the variance of a trial at a twin, which few trials there show."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,68 @@ class Belief:
         return 1.0 - float(betainc(self.good, self.lost, asked))
 
 
+@dataclass(frozen=True)
+class Knowledge:
+    """All that a tune knows: the forecasts of a twin, and the measured values, by setting."""
+
+    forecasts: Mapping[str, Forecast]
+    measured: Mapping[str, Contender]
+
+    def beliefs(self) -> dict[str, Belief]:
+        """Return what is known of each setting."""
+        return beliefs(self.forecasts, self.measured)
+
+    def difference(self, one: Belief, other: Belief) -> Difference:
+        """Return by how much the objective of one setting is above that of another.
+
+        Of the two ways to know it, the one with the smaller error counts: the two values, or the
+        forecast of the difference, corrected by the blocks in which both were measured.
+        """
+        apart = belief_difference(one, other)
+        known = self.forecasts.get(one.cell), self.forecasts.get(other.cell)
+        if known[0] is None or known[1] is None:
+            return apart
+        values = [self._values(each.cell) for each in (one, other)]
+        common = [values[0][at] - values[1][at] for at in values[0] if at in values[1]]
+        prior = forecast_difference(known[0], known[1])
+        paired = _corrected(prior, trial_difference_variance(known[0], known[1]), common)
+        return min(apart, paired, key=lambda each: half_width(each.variance, each.freedom))
+
+    def _values(self, cell: str) -> dict[int, float]:
+        contender = self.measured.get(cell)
+        values = contender.objective if contender is not None else {}
+        return {at: math.log(value) for at, value in values.items()}
+
+
+def belief_difference(one: Belief, other: Belief) -> Difference:
+    """Return the difference of two settings whose errors are independent."""
+    return independent(
+        Difference(one.mean, one.variance, one.freedom),
+        Difference(other.mean, other.variance, other.freedom),
+    )
+
+
+def _corrected(prior: Difference, chance: float, measured: Sequence[float]) -> Difference:
+    """Return a forecast of a difference, corrected by its values in some blocks.
+
+    `chance`: the variance of one such value at the twin. The provider may vary more.
+    """
+    if not measured:
+        return prior
+    count, mean = len(measured), float(np.mean(measured))
+    freedom = _TWIN_FREEDOM + count - 1
+    squares = float(((np.array(measured) - mean) ** 2).sum())
+    error = max((_TWIN_FREEDOM * chance + squares) / freedom, _LEAST_VARIANCE) / count
+    weight = prior.variance / (prior.variance + error)
+    variance = weight * error
+    parts = [(weight * variance, freedom)]
+    if prior.freedom is not None:
+        parts.append(((1 - weight) * variance, prior.freedom))
+    return Difference(
+        prior.mean + weight * (mean - prior.mean), variance, freedom_of(variance, parts)
+    )
+
+
 def beliefs(
     forecasts: Mapping[str, Forecast], measured: Mapping[str, Contender]
 ) -> dict[str, Belief]:
@@ -89,7 +161,7 @@ def _value(
     if not common:
         return forecast.mean, forecast.variance, forecast.freedom
     measured = float(np.mean([math.log(values[at]) - forecast.work[at] for at in common]))
-    chance = max(forecast.trial_variance, 1e-8) / len(common)
+    chance = max(forecast.trial_variance, _LEAST_VARIANCE) / len(common)
     weight = forecast.variance / (forecast.variance + chance)
     return forecast.mean + weight * (measured - forecast.mean), weight * chance, forecast.freedom
 

@@ -19,10 +19,10 @@ from harness.bench.cells import source
 from harness.bench.race import TrialBatch
 from harness.bench.resume import RunProgress
 from harness.records.errors import InputError
-from harness.records.schema import CellInfo, Run
+from harness.records.schema import CellInfo, PolicyCode, Run
 from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneBlock, TuneOutlook, TuneRuledOut
 from harness.store.run_directory import each, no_collector
-from harness.tune.beliefs import Belief, beliefs
+from harness.tune.beliefs import Belief, Knowledge
 from harness.tune.choice import (
     Candidate,
     Required,
@@ -30,14 +30,15 @@ from harness.tune.choice import (
     next_block,
     standing,
 )
-from harness.tune.forecasts import Forecast, forecasts
+from harness.tune.expected import Forecast
+from harness.tune.forecasts import forecasts
 
 _SETTLING = 0.5
 """A tune begins to settle when the leading setting is expected to be within this share of the
 margin of the best."""
 _FIRMLY_BEHIND = 1.1
 """A setting whose bound is so far behind is forecast again only at a look."""
-_FORECAST_UNTIL = 4
+_FORECAST_UNTIL = 2
 """The twin is fitted again before each of the first blocks, and later only at a look."""
 _FEWEST_FOR_OPEN = 7
 """After fewer blocks, how many a proof takes is not known well enough to give up."""
@@ -111,15 +112,17 @@ def _decide(
     if number <= _FORECAST_UNTIL or at_look or not known:
         wanted = [cell for cell in run.cells if cell.id not in firm]
         known.clear()
-        known.update(_forecasts(records, run, wanted, objective, number))
+        known.update(_forecasts(records, run, wanted, candidates, objective, number))
     dropped = dropped_by_looks(records, number)
+    knowledge = Knowledge(known, contenders)
     believed = {
         name: one
-        for name, one in beliefs(known, contenders).items()
+        for name, one in knowledge.beliefs().items()
         if name not in firm and name not in dropped
     }
     required = Required(rules.asked, rules.success_margin, rules.margin)
-    now = standing(believed, candidates, required, unused_settings(list(contenders.values())))
+    clean = unused_settings(list(contenders.values()))
+    now = standing(believed, candidates, required, clean, knowledge.difference)
     attempts = len(records.attempts)
     if now is None:
         return _end(number, attempts, "no setting can be recommended: each one misses the SLO")
@@ -132,7 +135,8 @@ def _decide(
     end = _reason_to_end(records, contenders, rules, block)
     if end:
         return _with(block, (), "", end)
-    chosen = next_block(now, believed, candidates, rules.margin, is_settling=is_settling)
+    costs = {name: one.requests for name, one in known.items()}
+    chosen = next_block(now, believed, candidates, costs, rules.margin, is_settling=is_settling)
     reason = _reason(chosen, is_settling)
     return _with(block, _ordered(run, number, chosen), reason, "")
 
@@ -185,23 +189,25 @@ def _reason(cells: Sequence[str], is_settling: bool) -> str:
 
 def candidates_of(run: Run) -> dict[str, Candidate]:
     """Return all settings that a tune can choose, by id."""
-    return {
-        cell.id: Candidate(
-            cell.id, identity(cell, ("retry",)), cell.permits,
-            run.code[cell.id].safety if cell.id in run.code else (),
-        )
-        for cell in run.cells
-    }  # fmt: skip
+    return {cell.id: _candidate(cell, run.code.get(cell.id, PolicyCode())) for cell in run.cells}
+
+
+def _candidate(cell: CellInfo, code: PolicyCode) -> Candidate:
+    """Return a setting that can be chosen. A policy that hedges acts although nothing fails."""
+    shared = identity(cell, () if code.hedges else ("retry",))
+    return Candidate(cell.id, shared, cell.permits, code.safety)
 
 
 def _forecasts(
-    records: Dataset, run: Run, wanted: Sequence[CellInfo], objective: str, number: int
-) -> Mapping[str, Forecast]:
+    records: Dataset, run: Run, wanted: Sequence[CellInfo], candidates: Mapping[str, Candidate],
+    objective: str, number: int,
+) -> Mapping[str, Forecast]:  # fmt: skip
     """Return the forecasts of some candidates; none if a twin cannot play this workflow."""
     limited = run.scenario["slo"]["workflow_latency"] is not None
     success = "in_time_rate" if limited else "success_rate"
+    groups = {cell.id: candidates[cell.id].setting for cell in wanted}
     try:
-        return forecasts(records, wanted, (objective, success), run.seed + number)
+        return forecasts(records, wanted, groups, (objective, success), run.seed + number)
     except InputError:
         return {}
 

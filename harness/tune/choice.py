@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneRuledOut
-from harness.tune.beliefs import Belief
+from harness.tune.beliefs import Belief, belief_difference
+from harness.tune.expected import Difference
 
 _FIRST = 3
 _CONFIDENCE = 0.975
 _HOPELESS = 0.025
+_MOST_TURNS = 4
+"""How often a better setting is looked for: pairs that were measured in different blocks need not
+agree, so that there may be no best one."""
 _NO_GAIN = 0.05
 """A setting is not tried for what it may gain if that is less than this share of the margin."""
+
+DifferenceOf = Callable[[Belief, Belief], Difference]
+"""Returns by how much the objective of the first setting is above that of the second."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def _shares(count: int) -> list[float]:
 
 def standing(
     known: Mapping[str, Belief], candidates: Mapping[str, Candidate], required: Required,
-    clean: Collection[Hashable],
+    clean: Collection[Hashable], difference: DifferenceOf = belief_difference,
 ) -> Standing | None:  # fmt: skip
     """Return where the tune stands; None if nothing is known of any setting.
 
@@ -95,17 +102,7 @@ def standing(
     if asked is None:
         asked = max(one.success for one in able.values()) - required.success_margin
     chance = {name: one.chance_of(asked) for name, one in able.items()}
-    likely = [one for name, one in able.items() if chance[name] >= 0.5] or [
-        max(able.values(), key=lambda one: chance[one.cell])
-    ]
-    best = min(one.mean for one in likely)
-
-    def loss(one: Belief) -> tuple[float, tuple[int, ...]]:
-        slower = max(0.0, math.expm1(one.mean - best))
-        cost = 1 - chance[one.cell] + chance[one.cell] * slower
-        return round(cost, 9), candidates[one.cell].safety
-
-    leading = min(able.values(), key=loss)
+    leading = _leading(able, chance, candidates, difference)
     limit = math.log1p(required.margin)
     ruled_out = [TuneRuledOut(cell=name, because="same", bound=1.0) for name in sorted(same)]
     open_ones: list[str] = []
@@ -117,18 +114,45 @@ def standing(
             bound = one.success_at(_CONFIDENCE)
             ruled_out.append(TuneRuledOut(cell=name, because="slo", bound=bound))
             continue
-        apart = one.mean - leading.mean
-        spread = math.sqrt(one.variance + leading.variance)
-        low = apart - _quantile(one, leading) * spread
+        apart = difference(one, leading)
+        spread = math.sqrt(apart.variance)
+        low = apart.mean - _reach(apart.freedom) * spread
         if leading.trials and chance[leading.cell] >= _CONFIDENCE and low > -limit:
             ruled_out.append(TuneRuledOut(cell=name, because="slower", bound=math.exp(low)))
             continue
         open_ones.append(name)
-        gains[name] = chance[name] * _expected_gain(-apart, spread)
+        gains[name] = chance[name] * _expected_gain(-apart.mean, spread)
     most = max(gains.values(), default=0.0)
     return Standing(
         leading.cell, 1 - chance[leading.cell] + most, tuple(ruled_out), tuple(open_ones), gains
     )
+
+
+def _leading(
+    able: Mapping[str, Belief], chance: Mapping[str, float],
+    candidates: Mapping[str, Candidate], difference: DifferenceOf,
+) -> Belief:  # fmt: skip
+    """Return the setting with the least expected loss. One that misses the SLO loses all.
+
+    `chance`: that a setting meets the SLO. The objectives are compared with that of the setting
+    which is the best of those that probably meet it.
+    """
+    likely = [one for name, one in able.items() if chance[name] >= 0.5] or [
+        max(able.values(), key=lambda one: chance[one.cell])
+    ]
+    best = min(likely, key=lambda one: one.mean)
+    for _ in range(_MOST_TURNS):
+        other = min(likely, key=lambda one: difference(one, best).mean if one != best else 0.0)
+        if other == best or difference(other, best).mean >= 0:
+            break
+        best = other
+
+    def loss(one: Belief) -> tuple[float, tuple[int, ...]]:
+        apart = difference(one, best).mean if one != best else 0.0
+        cost = 1 - chance[one.cell] + chance[one.cell] * max(0.0, math.expm1(apart))
+        return round(cost, 9), candidates[one.cell].safety
+
+    return min(able.values(), key=loss)
 
 
 def _copies(
@@ -146,12 +170,11 @@ def _copies(
     }
 
 
-def _quantile(one: Belief, other: Belief) -> float:
-    """Return by how many standard errors two beliefs may be nearer to each other."""
+def _reach(freedom: float | None) -> float:
+    """Return how many standard errors a bound is from the mean."""
     from scipy.special import stdtrit  # slow import
 
-    known = [each.freedom for each in (one, other) if each.freedom is not None]
-    return float(stdtrit(min(known), _CONFIDENCE)) if known else 1.959964
+    return 1.959964 if freedom is None else float(stdtrit(freedom, _CONFIDENCE))
 
 
 def _expected_gain(gain: float, spread: float) -> float:
@@ -165,19 +188,24 @@ def _expected_gain(gain: float, spread: float) -> float:
 
 def next_block(
     now: Standing, known: Mapping[str, Belief], candidates: Mapping[str, Candidate],
-    margin: float, *, is_settling: bool,
+    costs: Mapping[str, float], margin: float, *, is_settling: bool,
 ) -> list[str]:  # fmt: skip
     """Return the settings of the next block: the leading one, and those that may be better.
 
-    `is_settling`: only what a proof lacks is left. Then each open setting is tried, those with the
-    fewest trials first. Of settings that differ in their policy alone, one that has no trial is
-    tried only if no other one is in the block: if nothing fails, one trial stands for all.
+    `costs`: the requests of a trial, as far as they are known; what may be gained is divided by
+    them. `is_settling`: only what a proof lacks is left. Then each open setting is tried, those
+    with the fewest trials first. Of settings that differ in their policy alone, one that has no
+    trial is tried only if no other one is in the block: if nothing fails, one trial stands for all.
     """
+
+    def worth(name: str) -> float:
+        return now.gains[name] / costs.get(name, 1.0)
+
     if is_settling:
-        order = sorted(now.open, key=lambda name: (known[name].trials, -now.gains[name]))
+        order = sorted(now.open, key=lambda name: (known[name].trials, -worth(name)))
     else:
         order = [name for name in now.open if now.gains[name] > _NO_GAIN * margin]
-        order.sort(key=lambda name: (-round(now.gains[name], 6), candidates[name].safety))
+        order.sort(key=lambda name: (-round(worth(name), 9), candidates[name].safety))
     chosen = [now.leading]
     for name in order:
         settings = {candidates[one].setting for one in chosen}

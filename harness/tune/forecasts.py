@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harness.analysis.cells import ByRepeat
+from harness.analysis.contenders import contenders_after
+from harness.analysis.decision import unused_settings
 from harness.analysis.selection import Dataset
+from harness.analysis.settings import identity
 from harness.records.schema import CellInfo
-from harness.twin.bootstrap_fits import bootstrap_errors
+from harness.tune.expected import Forecast, model_error
+from harness.twin.bootstrap_fits import Shifts, bootstrap_shifts, error_of_shifts
 from harness.twin.fit import fit_observations
-from harness.twin.fitted_runs import FittedRun, fitted_run, profile_of, scenario_at_twin
+from harness.twin.fitted_runs import (
+    FittedRun,
+    fitted_run,
+    profile_of,
+    scenario_at_twin,
+    shares_draws,
+)
 from harness.twin.left_out_settings import beyond_measured, leave_out_each
 from harness.twin.observations import observe
 from harness.twin.predict import lengths_of_work, relevant_errors
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, Values, values_of
+from harness.twin.prediction import LeftOutSetting
 from harness.twin.prediction_error import (
-    FitError,
     distance,
     freedom_of,
     mean_on_error_scale,
-    model_variance,
     to_error_scale,
     trial_variance,
 )
@@ -34,39 +44,24 @@ from harness.twin.twin_trials import (
     twin_scenario,
 )
 
-_BOOTSTRAPS = 10
+_BOOTSTRAPS = 8
+_BOOTSTRAP_PLAYS = 2
 _SOURCE_CALLS = 40_000
 _KINDS = 2
-"""In how many repeats of the run, with their work, all settings are played."""
-_NEAR = math.log(1.3)
-_MOST_NEAR = 10
-_NEAR_PLAYS = 4
-"""How often those near the best are played in each of these repeats."""
+"""In how many repeats of the run, with their work, all settings are played: the first ones, so that
+what is expected of a setting does not move with the work of the latest block."""
+_NEAR = math.log(1.25)
+_MOST_NEAR = 8
+_NEAR_PLAYS = 3
+"""How often those near the best are played in each of these repeats besides."""
 _FAR_ERROR = 0.1
 """The least standard error of the settings that are not near: they are played in no bootstrap."""
 _MOST_LEFT_OUT = 5
+_LEFT_OUT_PLAYS = 3
+"""How often a twin plays each trial of a setting that is left out: from the spread it is known how
+much of the error is chance."""
 _FOR_WORK = 2
 """Settings with which the work of all repeats is compared."""
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What is expected of a setting.
-
-    `mean`: the logarithm of the objective, with its `variance`, for the work of some repeats.
-    `freedom`: the degrees of freedom of the variance (None: many). `work`: by repeat of the run,
-    the logarithm of the ratio of its work to theirs. `trial_variance`: of one trial.
-    `success`: the expected success rate, and `success_variance`.
-    """
-
-    cell: str
-    mean: float
-    variance: float
-    freedom: float | None
-    work: Mapping[int, float]
-    trial_variance: float
-    success: float
-    success_variance: float
 
 
 @dataclass(frozen=True)
@@ -79,19 +74,24 @@ class _Twin:
     metrics: tuple[PredictedMetric, PredictedMetric]
     seed: int
 
+    def records(self, cells: Sequence[CellInfo], repeats: Sequence[int]) -> Dataset:
+        """Return the records of some settings in some repeats."""
+        chosen = dict.fromkeys([cell.id for cell in cells], repeats)
+        return play_at_twin(self.settings.with_cells(cells), chosen, self.seed, self.lengths)
+
     def play(self, cells: Sequence[CellInfo], repeats: Sequence[int]) -> Values:
         """Return the values of some settings in some repeats."""
-        chosen = dict.fromkeys([cell.id for cell in cells], repeats)
-        twin = self.settings.with_cells(cells)
-        return values_of(play_at_twin(twin, chosen, self.seed, self.lengths), self.metrics)
+        return values_of(self.records(cells, repeats), self.metrics)
 
 
 def forecasts(
-    records: Dataset, candidates: Sequence[CellInfo], metrics: tuple[str, str], seed: int
-) -> dict[str, Forecast]:
+    records: Dataset, candidates: Sequence[CellInfo], groups: Mapping[str, Hashable],
+    metrics: tuple[str, str], seed: int,
+) -> dict[str, Forecast]:  # fmt: skip
     """Return what is expected of each candidate, by its id.
 
-    `records`: of the run so far. `metrics`: the objective, and the share of good workflows. A
+    `records`: of the run so far. `groups`: by candidate, what it shares with those that are the
+    same where nothing fails. `metrics`: the objective, and the share of good workflows. A
     candidate without a value, as if no workflow ended, is absent. Raises InputError if the records
     have too little for a fit, or if virtual time does not have the scenario.
     """
@@ -104,52 +104,127 @@ def forecasts(
         alike.setdefault(played_as(cell), []).append(cell.id)
     every = twin_scenario(scenario_at_twin(records.run, ()), profile, records.run)
     every = every.with_cells([cell for cell in every.cells if played_as(cell) in alike])
-    lengths = lengths_of_work(source, every.cells)
     main, share = (next(one for one in PREDICTED if one.name == name) for name in metrics)
+    lengths = lengths_of_work(source, every.cells)
     twin = _Twin(source, every, lengths, (main, share), seed)
-    whole = source.repeats
-    kinds = range(max(0, whole - _KINDS), whole)
-    played = twin.play(every.cells, kinds)
-    near = _nearest(every.cells, played, main, share)
-    again = [kind + whole * turn for turn in range(1, 1 + _NEAR_PLAYS) for kind in kinds]
+    kinds = range(min(_KINDS, source.repeats))
+    of_group: dict[Hashable, list[CellInfo]] = {}
+    for cell in every.cells:
+        of_group.setdefault(groups[alike[played_as(cell)][0]], []).append(cell)
+    played, stands_for, requests = _play_all(twin, list(of_group.values()), kinds)
+    near = _nearest([cell for cell in every.cells if cell.id in stands_for], played, main, share)
+    again = [kind + source.repeats * turn for turn in range(1, 1 + _NEAR_PLAYS) for kind in kinds]
     played = _joined(played, twin.play(near, again))
+    shifts = bootstrap_shifts(
+        [source], every.with_cells(near), lengths, fit, _BOOTSTRAP_PLAYS, seed, _BOOTSTRAPS
+    )
+    errors, excess = leave_out_each(
+        [source], seen, profile, _LEFT_OUT_PLAYS * source.repeats, seed, most=_MOST_LEFT_OUT
+    )
+    spread = _Spread(
+        played, shifts, errors, excess, [cell.permits for cell in records.run.cells],
+        [cell.id for cell in near], source, max(len(records.trials), 1),
+    )  # fmt: skip
     work = _work(twin, near[:_FOR_WORK], kinds)
-    close = every.with_cells(near)
-    refitted = bootstrap_errors([source], close, lengths, fit, 1, seed, _BOOTSTRAPS)
-    errors, excess = leave_out_each([source], seen, profile, whole, seed, most=_MOST_LEFT_OUT)
-    permits = [cell.permits for cell in records.run.cells]
-    trials = max(len(records.trials), 1)
-
-    def variance(metric: PredictedMetric, info: CellInfo) -> tuple[float, float | None]:
-        values = played[metric.name][info.id]
-        beyond, far = beyond_measured(info, permits), distance(info.permits, permits)
-        own = refitted.get((metric.name, info.id))
-        known = _FAR_ERROR**2 if own is None else own.variance
-        if own is None:
-            others = (refitted.get((metric.name, one.id)) for one in near)
-            known = max([known, *(other.variance for other in others if other is not None)])
-        estimated = (
-            (known, _BOOTSTRAPS - 1.0),
-            model_variance(relevant_errors(errors[metric.name], beyond), far, bool(beyond)),
-        )
-        chance = trial_variance(metric, values, whole) / len(values)
-        total = chance + excess[metric.name] / trials + sum(each for each, _ in estimated)
-        return total, freedom_of(total, estimated)
-
     found: dict[str, Forecast] = {}
     for info in every.cells:
-        mine, shares = (played[name].get(info.id, {}) for name in metrics)
-        if not mine or not shares or not all(value > 0 for value in mine.values()):
-            continue
-        total, freedom = variance(main, info)
-        bias = refitted.get((main.name, info.id), FitError()).bias
-        one = Forecast(
-            info.id, mean_on_error_scale(main, mine) - bias, total, freedom, work,
-            trial_variance(main, mine, whole) + excess[main.name],
-            float(np.mean(list(shares.values()))), variance(share, info)[0],
-        )  # fmt: skip
-        found |= {name: replace(one, cell=name) for name in alike[played_as(info)]}
+        if info.id in stands_for:
+            one = _forecast(info, (main, share), spread, work)
+            if one is not None:
+                one = replace(one, requests=requests[info.id])
+                for same in stands_for[info.id]:
+                    found |= {name: replace(one, cell=name) for name in alike[played_as(same)]}
     return found
+
+
+def _play_all(
+    twin: _Twin, groups: Sequence[Sequence[CellInfo]], repeats: Sequence[int]
+) -> tuple[Values, dict[str, list[CellInfo]], dict[str, float]]:
+    """Return the values of the settings, which settings each one stands for, and its requests.
+
+    Of a group, one is played; the others only if something failed in its trials.
+    """
+    objective, most = twin.metrics[0].name, 1 + max(repeats, default=0)
+    first = twin.records([group[0] for group in groups], repeats)
+    clean = unused_settings(contenders_after(most, first.cells.values(), objective))
+    stands_for: dict[str, list[CellInfo]] = {}
+    others: list[CellInfo] = []
+    for group in groups:
+        if identity(group[0], ("retry",)) in clean:
+            stands_for[group[0].id] = list(group)
+        else:
+            stands_for |= {cell.id: [cell] for cell in group}
+            others += group[1:]
+    played: dict[str, Mapping[str, ByRepeat]] = {}
+    requests: dict[str, float] = {}
+    for records in [first, twin.records(others, repeats)] if others else [first]:
+        for metric, cells in values_of(records, twin.metrics).items():
+            played[metric] = {**played.get(metric, {}), **cells}
+        for name, cell in records.cells.items():
+            requests[name] = len(cell.spent) / max(len(cell.trials), 1)
+    return played, stands_for, requests
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """What says how far the predictions can be from the truth."""
+
+    played: Values
+    shifts: Mapping[tuple[str, str], Shifts]
+    errors: Mapping[str, Sequence[LeftOutSetting]]
+    excess: Mapping[str, float]
+    permits: Sequence[int]
+    near: Sequence[str]
+    source: FittedRun
+    trials: int
+
+    def model(self, metric: PredictedMetric, info: CellInfo) -> tuple[float, float]:
+        """Return the variance of the error of the model, and its degrees of freedom."""
+        beyond = beyond_measured(info, self.permits)
+        relevant = relevant_errors(self.errors[metric.name], beyond)
+        return model_error(relevant, distance(info.permits, self.permits), is_beyond=bool(beyond))
+
+    def fit(self, metric: PredictedMetric, info: CellInfo) -> tuple[float, float]:
+        """Return the bias of a prediction, and the variance of the error of the fit."""
+        own = self.shifts.get((metric.name, info.id))
+        if own is not None:
+            error = error_of_shifts(own.values())
+            return error.bias, error.variance
+        known = (self.shifts.get((metric.name, one)) for one in self.near)
+        others = [error_of_shifts(each.values()).variance for each in known if each is not None]
+        return 0.0, max([_FAR_ERROR**2, *others])
+
+    def whole(self, metric: PredictedMetric, info: CellInfo) -> tuple[float, float, float | None]:
+        """Return bias, variance and degrees of freedom of the prediction of a setting."""
+        bias, fit = self.fit(metric, info)
+        estimated = ((fit, _BOOTSTRAPS - 1.0), self.model(metric, info))
+        values = self.played[metric.name][info.id]
+        chance = trial_variance(metric, values, self.source.repeats) / len(values)
+        total = chance + self.excess[metric.name] / self.trials + sum(one for one, _ in estimated)
+        return bias, total, freedom_of(total, estimated)
+
+
+def _forecast(
+    info: CellInfo, metrics: tuple[PredictedMetric, PredictedMetric], spread: _Spread,
+    work: Mapping[int, float],
+) -> Forecast | None:  # fmt: skip
+    """Return what is expected of a setting; None without a value."""
+    main, share = metrics
+    mine, shares = (spread.played[one.name].get(info.id, {}) for one in metrics)
+    if not mine or not shares or not all(value > 0 for value in mine.values()):
+        return None
+    bias, total, freedom = spread.whole(main, info)
+    trial = trial_variance(main, mine, spread.source.repeats)
+    return Forecast(
+        cell=info.id, mean=mean_on_error_scale(main, mine) - bias, variance=total,
+        freedom=freedom, work=work, trial_variance=trial + spread.excess[main.name],
+        success=float(np.mean(list(shares.values()))),
+        success_variance=spread.whole(share, info)[1],
+        plays=dict(zip(mine, to_error_scale(main, list(mine.values())).tolist(), strict=True)),
+        kinds=spread.source.repeats, shifts=spread.shifts.get((main.name, info.id), {}),
+        model=spread.model(main, info), excess=spread.excess[main.name],
+        shares_draws=shares_draws(spread.source),
+    )  # fmt: skip
 
 
 def _nearest(

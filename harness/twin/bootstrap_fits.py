@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,18 +34,57 @@ _SOURCE_ATTEMPTS = 1_500
 """Attempts of a run that a bootstrap plays again; of more, the first repeats."""
 
 
+@dataclass(frozen=True)
+class Shift:
+    """How far a refitted twin moved a prediction, on the scale on which errors are compared.
+
+    `mean`: of the mean of all repeats. `each`: by repeat.
+    """
+
+    mean: float
+    each: Mapping[int, float]
+
+    def less(self, other: Shift) -> Shift:
+        """Return how far it moved one prediction more than another."""
+        common = {at: value - other.each[at] for at, value in self.each.items() if at in other.each}
+        return Shift(self.mean - other.mean, common)
+
+
+Shifts = Mapping[int, Shift]
+"""How far each refitted twin moved a prediction, by the number of the twin."""
+
+
 def bootstrap_errors(
     sources: Sequence[FittedRun], twin: TwinScenario, lengths: LengthsOf, fit: ProviderFit,
     repeats: int, seed: int, bootstraps: int, on_step: OnStep = ignore_step,
 ) -> Mapping[tuple[str, str], FitError]:  # fmt: skip
-    """Return the errors of the predictions of refitted twins, by metric and cell.
+    """Return the errors of the predictions of refitted twins, by metric and cell."""
+    found = bootstrap_shifts(sources, twin, lengths, fit, repeats, seed, bootstraps, on_step)
+    return {key: error_of_shifts(shifts.values()) for key, shifts in found.items()}
+
+
+def error_of_shifts(shifts: Iterable[Shift]) -> FitError:
+    """Return the error of a prediction from the shifts of refitted twins.
 
     All of them play the same draws. Even so, a trial in which refusals decide can end differently
     after any change, however small. That chance is subtracted: it is not an error of the fit.
     """
+    known = list(shifts)
+    chances = [
+        float(np.var(list(one.each.values()), ddof=1)) / len(one.each) if len(one.each) > 1 else 0.0
+        for one in known
+    ]
+    return fit_error(np.array([one.mean for one in known]), np.array(chances))
+
+
+def bootstrap_shifts(
+    sources: Sequence[FittedRun], twin: TwinScenario, lengths: LengthsOf, fit: ProviderFit,
+    repeats: int, seed: int, bootstraps: int, on_step: OnStep = ignore_step,
+) -> Mapping[tuple[str, str], Shifts]:  # fmt: skip
+    """Return how far refitted twins move the predictions, by metric and cell."""
     origin = profile_of(_cautious(fit, sources))
     base = values_of(play_at_twin(twin.with_profile(origin), repeats, seed, lengths))
-    shifts: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    shifts: dict[tuple[str, str], dict[int, Shift]] = {}
     for number in range(bootstraps):
         on_step(f"intervals: fit {number + 1} of {bootstraps}")
         try:
@@ -61,12 +100,11 @@ def bootstrap_errors(
                 moved = mean_on_error_scale(metric, new) - mean_on_error_scale(metric, old)
                 if not math.isfinite(moved):
                     continue
-                each = differences_by_repeat(metric, new, old)
-                chance = float(np.var(each, ddof=1)) / len(each) if len(each) > 1 else 0.0
-                shifts.setdefault((metric.name, cell), []).append(
-                    (moved * scale, chance * scale**2)
-                )
-    return {key: fit_error(*np.array(each).T) for key, each in shifts.items()}
+                each = {
+                    at: by * scale for at, by in differences_by_repeat(metric, new, old).items()
+                }
+                shifts.setdefault((metric.name, cell), {})[number] = Shift(moved * scale, each)
+    return shifts
 
 
 def _cautious(fit: ProviderFit, sources: Sequence[FittedRun]) -> ProviderFit:

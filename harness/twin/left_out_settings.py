@@ -102,7 +102,9 @@ def _compare(
     `others`: the permits of the other settings.
     """
     twin, lengths = source.twin.with_profile(profile), source.lengths.of_trial
-    values = values_of(play_at_twin(twin, repeats, seed, lengths, [info.id]))
+    measured = {at for metric in PREDICTED for at in source.measured[metric.name].get(info.id, {})}
+    played = [at for at in range(repeats) if at % source.repeats in measured]
+    values = values_of(play_at_twin(twin, {info.id: played}, seed, lengths, [info.id]))
     inside, far = not beyond_measured(info, others), distance(info.permits, others)
     for metric in PREDICTED:
         real = source.measured[metric.name].get(info.id, {})

@@ -138,12 +138,13 @@ def trial_variance(metric: PredictedMetric, values: Mapping[int, float], whole: 
 
 def differences_by_repeat(
     metric: PredictedMetric, mine: Mapping[int, float], other: Mapping[int, float]
-) -> Floats:
+) -> dict[int, float]:
     """Return the differences of two predictions of the same repeats, on the scale of errors."""
     common = [repeat for repeat in mine if repeat in other]
-    return to_error_scale(metric, [mine[at] for at in common]) - to_error_scale(
+    apart = to_error_scale(metric, [mine[at] for at in common]) - to_error_scale(
         metric, [other[at] for at in common]
     )
+    return dict(zip(common, apart.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def test_a_block_tries_one_policy_of_a_setting_without_trials() -> None:
     }  # fmt: skip
     now = standing({**beliefs, "8 safe": known("8 safe", 98)}, every, ASKED, ())
     assert now is not None
-    block = next_block(now, beliefs, every, ASKED.margin, is_settling=False)
+    block = next_block(now, beliefs, every, {}, ASKED.margin, is_settling=False)
     assert block == ["8 safe", "16 safe", "32 safe"]
 
 
@@ -116,6 +116,6 @@ def test_each_setting_leads_or_is_open_or_ruled_out(
     assert now is not None
     parts = [now.leading, *now.open, *(one.cell for one in now.ruled_out)]
     assert sorted(parts) == sorted(every)
-    block = next_block(now, beliefs, every, ASKED.margin, is_settling=True)
+    block = next_block(now, beliefs, every, {}, ASKED.margin, is_settling=True)
     assert block[0] == now.leading
     assert len(block) == len(set(block)) <= TRIALS_A_BLOCK
