@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from harness.analysis.cells import MeasuredCell, count_rows
 from harness.analysis.decision import Contender, Judgement, Rules, look
-from harness.analysis.looks import growing_looks, one_look
+from harness.analysis.looks import growing_looks, one_look, tune_looks
 from harness.analysis.metrics import compared_metrics
 from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.settings import identity
@@ -19,11 +19,15 @@ def rules_of(run: Run) -> Rules:
     """Return the requirements of a run's scenario."""
     scenario, objective = run.scenario, run.scenario["objective"]
     is_auto = scenario["sweep"]["repeats"] == "auto"
+    if run.tuned:
+        looks = tune_looks(run.repeats)
+    else:
+        looks = growing_looks(run.repeats) if is_auto else one_look(run.repeats)
     return Rules(
         asked=scenario["slo"]["success_rate"],
         margin=objective.get("margin", MARGIN),
         success_margin=objective.get("success_margin", SUCCESS_MARGIN),
-        looks=growing_looks(run.repeats) if is_auto else one_look(run.repeats),
+        looks=looks,
     )
 
 

@@ -21,6 +21,7 @@ FEWEST_REPEATS = 3
 
 _FIRST_LOOK = 4
 _GROWTH = 1.7
+_TUNE_GROWTH = 1.1
 
 _TOGETHER = 1.09
 """What the parts of all looks add up to.
@@ -54,8 +55,20 @@ def one_look(repeats: int) -> Looks:
 
 def growing_looks(most: int) -> Looks:
     """Return the looks of a run of at most `most` repeats, each about half as many again."""
-    counts = accumulate(range(64), lambda count, _: math.ceil(count * _GROWTH), initial=_FIRST_LOOK)
+    return _looks(most, _GROWTH)
+
+
+def _looks(most: int, growth: float) -> Looks:
+    counts = accumulate(range(128), lambda count, _: math.ceil(count * growth), initial=_FIRST_LOOK)
     return Looks((*takewhile(lambda count: count < most, counts), most))
+
+
+def tune_looks(most: int) -> Looks:
+    """Return the looks of a tune of at most `most` blocks: after nearly each one from the fourth.
+
+    Its blocks are small, and often only the workflows of one setting are still to be proven.
+    """
+    return _looks(most, _TUNE_GROWTH)
 
 
 def failure_free(asked: float, level: float = 1.0) -> int | None:

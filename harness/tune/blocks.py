@@ -11,6 +11,7 @@ import msgspec
 
 from harness.analysis.contenders import contenders_after, rules_of
 from harness.analysis.decision import Contender, Rules, unused_settings
+from harness.analysis.looks import growing_looks
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import identity
 from harness.analysis.settling import RunState, settles_with
@@ -37,9 +38,9 @@ _SETTLING = 0.5
 """A tune begins to settle when the leading setting is expected to be within this share of the
 margin of the best."""
 _FIRMLY_BEHIND = 1.1
-"""A setting whose bound is so far behind is forecast again only at a look."""
+"""A setting whose bound is so far behind is looked at again only with the next forecasts."""
 _FORECAST_UNTIL = 2
-"""The twin is fitted again before each of the first blocks, and later only at a look."""
+"""The twin is fitted again before each of the first blocks, and later before a few."""
 _FEWEST_FOR_OPEN = 7
 """After fewer blocks, how many a proof takes is not known well enough to give up."""
 
@@ -106,10 +107,10 @@ def _decide(
     contenders = {
         one.name: one for one in contenders_after(number, records.cells.values(), objective)
     }
-    at_look = number in rules.looks.repeats
-    before = decided[-1].ruled_out if not at_look else ()
+    is_new = number <= _FORECAST_UNTIL or number in growing_looks(run.repeats).repeats
+    before = decided[-1].ruled_out if not is_new else ()
     firm = {one.cell: one for one in before if _is_firm(one)}
-    if number <= _FORECAST_UNTIL or at_look or not known:
+    if is_new or not known:
         wanted = [cell for cell in run.cells if cell.id not in firm]
         known.clear()
         known.update(_forecasts(records, run, wanted, candidates, objective, number))
@@ -142,7 +143,7 @@ def _decide(
 
 
 def _is_firm(one: TuneRuledOut) -> bool:
-    """Return whether a setting is so far behind that it is looked at again only at a look."""
+    """Return whether a setting is so far behind that it waits for the next forecasts."""
     return one.because == "slo" or (one.because == "slower" and one.bound >= _FIRMLY_BEHIND)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.analysis.looks import TAIL, failure_free, growing_looks, one_look
+from harness.analysis.looks import TAIL, failure_free, growing_looks, one_look, tune_looks
 from harness.analysis.proofs import (
     BEHIND,
     EXCLUDED,
@@ -31,6 +31,10 @@ def test_the_looks_of_a_run_spend_the_whole_probability_of_error_and_no_more(tai
         assert looks.repeats[-1] == most
         spent = probability_of_error(looks.repeats, [tail * looks.level(n) for n in looks.repeats])
         assert 0.5 * tail < spent <= tail * (1 + 1e-9)
+        more = tune_looks(most)
+        assert more.repeats[-1] == most
+        spent = probability_of_error(more.repeats, [tail * more.level(n) for n in more.repeats])
+        assert 0.3 * tail < spent <= tail * (1 + 1e-9)
     assert one_look(5).level(5) == 1.0
     assert one_look(5).level(2) == 1.0  # an early end has the only look
 
