@@ -123,7 +123,8 @@ def _decide(
     }
     required = Required(rules.asked, rules.success_margin, rules.margin)
     clean = unused_settings(list(contenders.values()))
-    now = standing(believed, candidates, required, clean, knowledge.difference)
+    costs = {name: one.requests for name, one in known.items()}
+    now = standing(believed, candidates, required, clean, costs, knowledge.difference)
     attempts = len(records.attempts)
     if now is None:
         return _end(number, attempts, "no setting can be recommended: each one misses the SLO")
@@ -136,7 +137,6 @@ def _decide(
     end = _reason_to_end(records, contenders, rules, block)
     if end:
         return _with(block, (), "", end)
-    costs = {name: one.requests for name, one in known.items()}
     chosen = next_block(now, believed, candidates, costs, rules.margin, is_settling=is_settling)
     reason = _reason(chosen, is_settling)
     return _with(block, _ordered(run, number, chosen), reason, "")

@@ -13,11 +13,15 @@ from harness.tune.expected import Difference
 _FIRST = 3
 _CONFIDENCE = 0.975
 _HOPELESS = 0.025
+_ALIKE = 0.25
+"""Settings whose expected losses differ by less than this share of the margin are alike."""
 _MOST_TURNS = 4
 """How often a better setting is looked for: pairs that were measured in different blocks need not
 agree, so that there may be no best one."""
 _NO_GAIN = 0.05
 """A setting is not tried for what it may gain if that is less than this share of the margin."""
+
+_NO_COSTS: Mapping[str, float] = {}
 
 DifferenceOf = Callable[[Belief, Belief], Difference]
 """Returns by how much the objective of the first setting is above that of the second."""
@@ -87,12 +91,14 @@ def _shares(count: int) -> list[float]:
 
 def standing(
     known: Mapping[str, Belief], candidates: Mapping[str, Candidate], required: Required,
-    clean: Collection[Hashable], difference: DifferenceOf = belief_difference,
+    clean: Collection[Hashable], costs: Mapping[str, float] = _NO_COSTS,
+    difference: DifferenceOf = belief_difference,
 ) -> Standing | None:  # fmt: skip
     """Return where the tune stands; None if nothing is known of any setting.
 
     `clean`: the settings, without their policies, that were measured and in which no attempt
-    failed. Then a trial with one policy stands for all of them.
+    failed. Then a trial with one policy stands for all of them. `costs`: the requests of a trial,
+    as far as they are known.
     """
     same = _copies(known, candidates, clean)
     able = {name: one for name, one in known.items() if name not in same}
@@ -102,7 +108,7 @@ def standing(
     if asked is None:
         asked = max(one.success for one in able.values()) - required.success_margin
     chance = {name: one.chance_of(asked) for name, one in able.items()}
-    leading = _leading(able, chance, candidates, difference)
+    leading = _leading(able, chance, candidates, costs, required.margin, difference)
     limit = math.log1p(required.margin)
     ruled_out = [TuneRuledOut(cell=name, because="same", bound=1.0) for name in sorted(same)]
     open_ones: list[str] = []
@@ -129,13 +135,14 @@ def standing(
 
 
 def _leading(
-    able: Mapping[str, Belief], chance: Mapping[str, float],
-    candidates: Mapping[str, Candidate], difference: DifferenceOf,
+    able: Mapping[str, Belief], chance: Mapping[str, float], candidates: Mapping[str, Candidate],
+    costs: Mapping[str, float], margin: float, difference: DifferenceOf,
 ) -> Belief:  # fmt: skip
     """Return the setting with the least expected loss. One that misses the SLO loses all.
 
     `chance`: that a setting meets the SLO. The objectives are compared with that of the setting
-    which is the best of those that probably meet it.
+    which is the best of those that probably meet it. Of settings whose losses differ by less than
+    a part of the margin, it is the one with the fewest requests.
     """
     likely = [one for name, one in able.items() if chance[name] >= 0.5] or [
         max(able.values(), key=lambda one: chance[one.cell])
@@ -147,12 +154,20 @@ def _leading(
             break
         best = other
 
-    def loss(one: Belief) -> tuple[float, tuple[int, ...]]:
+    def loss(one: Belief) -> float:
         apart = difference(one, best).mean if one != best else 0.0
-        cost = 1 - chance[one.cell] + chance[one.cell] * max(0.0, math.expm1(apart))
-        return round(cost, 9), candidates[one.cell].safety
+        return 1 - chance[one.cell] + chance[one.cell] * max(0.0, math.expm1(apart))
 
-    return min(able.values(), key=loss)
+    losses = {name: loss(one) for name, one in able.items()}
+    limit = min(losses.values()) + _ALIKE * margin
+    alike = [one for name, one in able.items() if losses[name] <= limit]
+    return min(
+        alike,
+        key=lambda one: (
+            round(math.log(costs.get(one.cell, 1.0)), 1), round(losses[one.cell], 9),
+            candidates[one.cell].safety,
+        ),
+    )  # fmt: skip
 
 
 def _copies(

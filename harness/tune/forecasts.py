@@ -52,9 +52,10 @@ _KINDS = 2
 what is expected of a setting does not move with the work of the latest block."""
 _NEAR = math.log(1.25)
 _MOST_NEAR = 8
+_NEAR_SUCCESS = 0.1
 _NEAR_PLAYS = 3
 """How often those near the best are played in each of these repeats besides."""
-_FAR_ERROR = 0.1
+_FAR_ERROR = 0.06
 """The least standard error of the settings that are not near: they are played in no bootstrap."""
 _MOST_LEFT_OUT = 5
 _LEFT_OUT_PLAYS = 3
@@ -235,7 +236,7 @@ def _nearest(
     means = {cell: mean for cell, mean in means.items() if math.isfinite(mean)}
     shares = {cell: float(np.mean(list(played[share.name][cell].values()))) for cell in means}
     most = max(shares.values(), default=0.0)
-    good = {cell: mean for cell, mean in means.items() if shares[cell] >= most - _FAR_ERROR}
+    good = {cell: mean for cell, mean in means.items() if shares[cell] >= most - _NEAR_SUCCESS}
     best = min(good.values(), default=0.0)
     near = [cell for cell in cells if good.get(cell.id, math.inf) <= best + _NEAR]
     return sorted(near, key=lambda cell: means[cell.id])[:_MOST_NEAR]
