@@ -10,8 +10,8 @@ import numpy as np
 
 from harness.analysis.decision import Contender
 from harness.tune.expected import (
-    Difference,
     Forecast,
+    SettingDifference,
     forecast_difference,
     independent,
     trial_difference_variance,
@@ -76,7 +76,7 @@ class Knowledge:
         """Return what is known of each setting."""
         return beliefs(self.forecasts, self.measured)
 
-    def difference(self, one: Belief, other: Belief) -> Difference:
+    def difference(self, one: Belief, other: Belief) -> SettingDifference:
         """Return by how much the objective of one setting is above that of another.
 
         Of the two ways to know it, the one with the smaller error counts: the two values, or the
@@ -98,15 +98,17 @@ class Knowledge:
         return {at: math.log(value) for at, value in values.items()}
 
 
-def belief_difference(one: Belief, other: Belief) -> Difference:
+def belief_difference(one: Belief, other: Belief) -> SettingDifference:
     """Return the difference of two settings whose errors are independent."""
     return independent(
-        Difference(one.mean, one.variance, one.freedom),
-        Difference(other.mean, other.variance, other.freedom),
+        SettingDifference(one.mean, one.variance, one.freedom),
+        SettingDifference(other.mean, other.variance, other.freedom),
     )
 
 
-def _corrected(prior: Difference, chance: float, measured: Sequence[float]) -> Difference:
+def _corrected(
+    prior: SettingDifference, chance: float, measured: Sequence[float]
+) -> SettingDifference:
     """Return a forecast of a difference, corrected by its values in some blocks.
 
     `chance`: the variance of one such value at the twin. The provider may vary more.
@@ -122,7 +124,7 @@ def _corrected(prior: Difference, chance: float, measured: Sequence[float]) -> D
     parts = [(weight * variance, freedom)]
     if prior.freedom is not None:
         parts.append(((1 - weight) * variance, prior.freedom))
-    return Difference(
+    return SettingDifference(
         prior.mean + weight * (mean - prior.mean), variance, freedom_of(variance, parts)
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneRuledOut
 from harness.tune.beliefs import Belief, belief_difference
-from harness.tune.expected import Difference
+from harness.tune.expected import SettingDifference
 
 _FIRST = 3
 _CONFIDENCE = 0.975
@@ -23,7 +23,7 @@ _NO_GAIN = 0.05
 
 _NO_COSTS: Mapping[str, float] = {}
 
-DifferenceOf = Callable[[Belief, Belief], Difference]
+SettingDifferenceOf = Callable[[Belief, Belief], SettingDifference]
 """Returns by how much the objective of the first setting is above that of the second."""
 
 
@@ -92,7 +92,7 @@ def _shares(count: int) -> list[float]:
 def standing(
     known: Mapping[str, Belief], candidates: Mapping[str, Candidate], required: Required,
     clean: Collection[Hashable], costs: Mapping[str, float] = _NO_COSTS,
-    difference: DifferenceOf = belief_difference,
+    difference: SettingDifferenceOf = belief_difference,
 ) -> Standing | None:  # fmt: skip
     """Return where the tune stands; None if nothing is known of any setting.
 
@@ -136,7 +136,7 @@ def standing(
 
 def _leading(
     able: Mapping[str, Belief], chance: Mapping[str, float], candidates: Mapping[str, Candidate],
-    costs: Mapping[str, float], margin: float, difference: DifferenceOf,
+    costs: Mapping[str, float], margin: float, difference: SettingDifferenceOf,
 ) -> Belief:  # fmt: skip
     """Return the setting with the least expected loss. One that misses the SLO loses all.
 

@@ -54,7 +54,7 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class Difference:
+class SettingDifference:
     """By how much the logarithm of the objective of one setting is above that of another.
 
     `mean`, its `variance` and degrees of `freedom` (None: many).
@@ -88,7 +88,7 @@ def model_error(
     return slope * far**2, known + _USUAL_SETTINGS
 
 
-def forecast_difference(one: Forecast, other: Forecast) -> Difference:
+def forecast_difference(one: Forecast, other: Forecast) -> SettingDifference:
     """Return what is expected of the difference of two settings.
 
     They are played with the same draws, and refitted twins move both, so most of the errors that
@@ -97,8 +97,8 @@ def forecast_difference(one: Forecast, other: Forecast) -> Difference:
     common = [at for at in one.plays if at in other.plays]
     if not common or not one.shifts or not other.shifts:
         return independent(
-            Difference(one.mean, one.variance, one.freedom),
-            Difference(other.mean, other.variance, other.freedom),
+            SettingDifference(one.mean, one.variance, one.freedom),
+            SettingDifference(other.mean, other.variance, other.freedom),
         )
     apart = {at: one.plays[at] - other.plays[at] for at in common}
     shifts = [
@@ -111,7 +111,7 @@ def forecast_difference(one: Forecast, other: Forecast) -> Difference:
     chance = _variance_of_trial(apart, one.kinds) / len(apart)
     total = chance + sum(part for part, _ in estimated)
     mean = float(np.mean(list(apart.values()))) - fit.bias
-    return Difference(mean, total, freedom_of(total, estimated))
+    return SettingDifference(mean, total, freedom_of(total, estimated))
 
 
 def trial_difference_variance(one: Forecast, other: Forecast) -> float:
@@ -122,10 +122,10 @@ def trial_difference_variance(one: Forecast, other: Forecast) -> float:
     return one.trial_variance + other.trial_variance
 
 
-def independent(one: Difference, other: Difference) -> Difference:
+def independent(one: SettingDifference, other: SettingDifference) -> SettingDifference:
     """Return the difference of two values whose errors are independent."""
     known = [each.freedom for each in (one, other) if each.freedom is not None]
-    return Difference(
+    return SettingDifference(
         one.mean - other.mean, one.variance + other.variance, min(known, default=None)
     )
 
