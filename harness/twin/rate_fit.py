@@ -115,7 +115,10 @@ def fit_rate(seen: Observations, explained: Flags) -> RateFit | None:
             continue
         requests = _requests(seen, refused, kind)
         for burst in BURSTS:
-            fit, score = _fit_amount(requests, kind, burst)
+            found = _fit_amount(requests, kind, burst, np.inf if best is None else best[0])
+            if found is None:
+                continue
+            fit, score = found
             key = score.wrong + 0.3 * min(score.wait_error or 0.0, 1.0) + 0.002 * order
             if score.wrong <= _WRONG and (best is None or key < best[0]):
                 best = key, fit
@@ -161,8 +164,13 @@ def _input_of_prompts(seen: Observations, inputs: Integers, served: Flags) -> Fl
     return np.where(known > 0, known, typical).astype(np.float64)
 
 
-def _fit_amount(requests: _Requests, kind: RateKind, burst: float) -> tuple[RateFit, _Score]:
-    """Return the amount a minute that contradicts the fewest requests."""
+def _fit_amount(
+    requests: _Requests, kind: RateKind, burst: float, most_wrong: float
+) -> tuple[RateFit, _Score] | None:
+    """Return the amount a minute that contradicts the fewest requests.
+
+    None if each one contradicts a larger share of the refusals than `most_wrong`.
+    """
     fill = _filled_counting_refusals if kind == "rejected_count" else _filled
     total = float(requests.takes[~requests.refused].sum())
     length = max(float(np.ptp(requests.at)) / 60, 1e-3)
@@ -186,6 +194,8 @@ def _fit_amount(requests: _Requests, kind: RateKind, burst: float) -> tuple[Rate
         place = min(range(len(grid)), key=lambda at: scored(float(grid[at])).wrong)
         grid = np.linspace(grid[max(place - 1, 0)], grid[min(place + 1, len(grid) - 1)], 9)
     least = min(score.wrong for score in scores.values())
+    if least > most_wrong:
+        return None
     good = sorted(amount for amount, score in scores.items() if score.wrong <= least + 1e-9)
     low, high = good[0], good[-1]
     amount = (low + high) / 2
@@ -253,14 +263,20 @@ def _filled(requests: _Requests, rate: float, capacity: float) -> Floats:
 def _filled_counting_refusals(requests: _Requests, rate: float, capacity: float) -> Floats:
     """Return the same where a refused request takes up to one, too."""
     level, before, trial = capacity, 0.0, -1
-    levels = []
-    for its_trial, at, refused in zip(
-        requests.trial.tolist(), requests.at.tolist(), requests.refused.tolist(), strict=True
-    ):
+    levels: list[float] = []
+    append = levels.append
+    for its_trial, at in zip(requests.trial.tolist(), requests.at.tolist(), strict=True):
+        # This loop is most of the time of a fit, so it calls nothing but `append`.
         if its_trial != trial:
-            level, trial, before = capacity, its_trial, at
-        level = min(capacity, level + (at - before) * rate)
+            level, trial = capacity, its_trial
+        else:
+            level += (at - before) * rate
+            if level > capacity:
+                level = capacity
         before = at
-        levels.append(level)
-        level = max(level - 1, min(level, 0.0)) if refused or level < 1 else level - 1
+        append(level)
+        if level >= 1:
+            level -= 1
+        elif level > 0:
+            level = 0.0
     return np.array(levels)
