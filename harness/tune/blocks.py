@@ -27,6 +27,7 @@ from harness.tune.beliefs import Belief, Knowledge
 from harness.tune.choice import (
     Candidate,
     Required,
+    affordable,
     first_block,
     next_block,
     standing,
@@ -138,6 +139,14 @@ def _decide(
     if end:
         return _with(block, (), "", end)
     chosen = next_block(now, believed, candidates, costs, rules.margin, is_settling=is_settling)
+    budget = run.scenario["budget"].get("attempts")
+    if budget is not None:
+        chosen = affordable(chosen, costs, budget - attempts)
+        if not chosen:
+            end = (
+                f"the next trial does not fit into the {budget - attempts:,} attempts that are left"
+            )
+            return _with(block, (), "", f"{end} of the budget")
     reason = _reason(chosen, is_settling)
     return _with(block, _ordered(run, number, chosen), reason, "")
 

@@ -227,3 +227,21 @@ def next_block(
         if known[name].trials or candidates[name].setting not in settings:
             chosen.append(name)
     return chosen[:TRIALS_A_BLOCK]
+
+
+def affordable(cells: Sequence[str], costs: Mapping[str, float], left: float) -> list[str]:
+    """Return the first settings of a block whose trials fit into the requests that are left.
+
+    Those that do not fit are left out. None at all if the first one, which leads, does not fit.
+    `costs`: as in `next_block`.
+    """
+    usual = sum(costs.values()) / len(costs) if costs else 1.0
+    chosen: list[str] = []
+    for name in cells:
+        cost = costs.get(name, usual)
+        if cost <= left:
+            chosen.append(name)
+            left -= cost
+        elif not chosen:
+            return []
+    return chosen

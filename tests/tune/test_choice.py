@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from harness.records.tune_blocks import TRIALS_A_BLOCK
 from harness.tune.beliefs import Belief
-from harness.tune.choice import Candidate, Required, first_block, next_block, standing
+from harness.tune.choice import (
+    Candidate,
+    Required,
+    affordable,
+    first_block,
+    next_block,
+    standing,
+)
 
 ASKED = Required(asked=0.9, success_margin=0.05, margin=0.02)
 
@@ -97,6 +104,22 @@ def test_a_block_tries_one_policy_of_a_setting_without_trials() -> None:
     assert now is not None
     block = next_block(now, beliefs, every, {}, ASKED.margin, is_settling=False)
     assert block == ["8 safe", "16 safe", "32 safe"]
+
+
+def test_what_does_not_fit_into_the_budget_is_left_out() -> None:
+    costs = {"lead": 200.0, "dear": 600.0, "cheap": 150.0}
+    assert affordable(["lead", "dear", "cheap"], costs, 500) == ["lead", "cheap"]
+    assert affordable(["lead", "dear", "cheap"], costs, 199) == []
+    assert affordable(["lead", "unknown"], costs, 500) == ["lead"]  # as many as usual: 317
+
+
+def test_of_settings_that_lead_alike_the_one_with_the_fewest_requests_leads() -> None:
+    every = candidates("16 safe", "64 safe")
+    beliefs = {"16 safe": known("16 safe", 100.2), "64 safe": known("64 safe", 100)}
+    for costs, leading in (({}, "64 safe"), ({"16 safe": 200, "64 safe": 560}, "16 safe")):
+        now = standing(beliefs, every, ASKED, (), costs)
+        assert now is not None
+        assert now.leading == leading
 
 
 @given(
