@@ -137,21 +137,23 @@ Bank = NDArray[np.float64]
 """Shape: blocks, cells, `COLUMNS`."""
 
 
-def scenario(provider: str, seed: int) -> Scenario:
-    """Return the scenario of one block."""
+def scenario(
+    provider: str, seed: int, permits: Sequence[int] = PERMITS, others: str = ""
+) -> Scenario:
+    """Return the scenario of one block. `others`: tables to add, as TOML."""
     topics = [f"topic {number}" for number in range(20)]
     text = SCENARIO.replace("SEED", str(seed)).replace("TOPICS", str(topics))
-    text = text.replace("PERMITS", str(list(PERMITS)))
-    return parse_scenario(text.replace("PROVIDER", PROVIDERS[provider]), "advice")
+    text = text.replace("PERMITS", str(list(permits)))
+    return parse_scenario(text.replace("PROVIDER", PROVIDERS[provider]) + others, "advice")
 
 
-def block(provider: str, seed: int) -> list[list[float]]:
+def block(provider: str, seed: int, permits: Sequence[int] = PERMITS) -> list[list[float]]:
     """Play every cell once and return what the bank keeps.
 
     A trial in which nothing failed is the same under every retry policy, as its draws are. It is
     played once for its number of permits.
     """
-    read = scenario(provider, seed)
+    read = scenario(provider, seed, permits)
     endpoint: Any = read.endpoint
     assert isinstance(endpoint, SimulatedEndpoint), "the scenario says so"
     simulation = endpoint.facts.simulation
@@ -185,17 +187,24 @@ def block(provider: str, seed: int) -> list[list[float]]:
     return rows
 
 
-def bank_of(provider: str, blocks: int, jobs: int, folder: Path) -> Bank:
+def bank_of(
+    provider: str, blocks: int, jobs: int, folder: Path, permits: tuple[int, ...] = PERMITS
+) -> Bank:
     """Return the bank of a provider; play the blocks that the folder does not have."""
     path = folder / f"{provider.replace(' ', '-')}.npy"
-    known = np.load(path) if path.exists() else np.empty((0, len(swept_cells()), len(COLUMNS)))
+    shape = 0, len(swept_cells(permits)), len(COLUMNS)
+    known = np.load(path) if path.exists() else np.empty(shape)
+    if len(known) >= blocks:
+        return known[:blocks]
     with get_context("spawn").Pool(jobs) as pool:
         while len(known) < blocks:
             seeds = range(len(known), min(len(known) + 20 * jobs, blocks))
-            found = pool.starmap(block, [(provider, seed) for seed in seeds])
+            found = pool.starmap(block, [(provider, seed, permits) for seed in seeds])
             known = np.concatenate([known, np.array(found)])
             folder.mkdir(parents=True, exist_ok=True)
-            np.save(path, known)
+            unfinished = path.with_suffix(".part.npy")
+            np.save(unfinished, known)
+            unfinished.replace(path)
     return known[:blocks]
 
 
@@ -207,18 +216,22 @@ class Swept(NamedTuple):
 
 
 @cache
-def swept_cells() -> tuple[Swept, ...]:
+def swept_cells(permits: tuple[int, ...] = PERMITS) -> tuple[Swept, ...]:
     """Return the cells, which all providers share."""
-    read = scenario("knee", 0)
+    read = scenario("knee", 0, permits)
     return tuple(Swept(cell, resolve(read.retry, cell.retry)) for cell in cells.expand(read))
 
 
 def contenders(
-    provider: str, bank: Bank, blocks: Sequence[int], until: Sequence[int]
+    provider: str,
+    bank: Bank,
+    blocks: Sequence[int],
+    until: Sequence[int],
+    permits: tuple[int, ...] = PERMITS,
 ) -> list[Contender]:
     """Return the cells with their first blocks; `until`: how many of them each cell has."""
     made = []
-    for number, (cell, policy) in enumerate(swept_cells()):
+    for number, (cell, policy) in enumerate(swept_cells(permits)):
         mine = dict(enumerate(bank[list(blocks[: until[number]]), number].tolist()))
         made.append(
             Contender(
@@ -242,25 +255,36 @@ def contenders(
 
 
 class Decided(NamedTuple):
-    """What a seed decided, after how many blocks, and how many trials it took."""
+    """What a seed decided, after how many blocks, and how many of them each cell has.
+
+    `drawn`: the blocks of the bank, in their order.
+    """
 
     found: Judgement
     blocks: int
-    trials: int
+    have: Sequence[int]
+    drawn: Sequence[int]
 
 
-def decided(provider: str, bank: Bank, asked: float, looks: Looks, seed: int) -> Decided:
+def decided(
+    provider: str,
+    bank: Bank,
+    asked: float,
+    looks: Looks,
+    seed: int,
+    permits: tuple[int, ...] = PERMITS,
+) -> Decided:
     """Decide as a run does: dropped cells run no further, and a settled run ends."""
     most = looks.repeats[-1]
     blocks = np.random.default_rng(seed).choice(len(bank), most, replace=False).tolist()
     rules = Rules(asked, MARGIN, 0.05, looks)
-    names = [cell.info.id for cell in swept_cells()]
+    names = [cell.info.id for cell in swept_cells(permits)]
     dropped: Mapping[str, int] = {}
     for count in looks.repeats:
         have = [dropped.get(name, count) for name in names]
-        found = look(contenders(provider, bank, blocks, have), rules, count, dropped)
+        found = look(contenders(provider, bank, blocks, have, permits), rules, count, dropped)
         if found.is_final or count == most:
-            return Decided(found, count, sum(have))
+            return Decided(found, count, have, blocks)
         dropped = found.dropped
     raise AssertionError("the last look returns")
 
@@ -268,21 +292,26 @@ def decided(provider: str, bank: Bank, asked: float, looks: Looks, seed: int) ->
 class Truth(NamedTuple):
     """What a bank says of an SLO.
 
-    `broken`: the cells below it. `best`: of the others. `leads`: standard errors of 60 blocks by
-    which the best cell is above the SLO, by which it is ahead of the next that is not equal, and by
-    which the faster cells are at least below the SLO.
+    `broken`: the cells below it. `best`: of the others. `after`: the next that is not equal to it,
+    or None. `leads`: standard errors of 60 blocks by which the best cell is above the SLO, by which
+    it is ahead of the next that is not equal, and by which the faster cells are at least below the
+    SLO.
     """
 
     names: list[str]
     logs: NDArray[np.float64]
     broken: NDArray[np.bool_]
     best: int | None
+    after: int | None
     leads: tuple[float, float, float]
 
-    @property
-    def is_clear(self) -> bool:
-        """Whether the best cell should be proven."""
-        return min(self.leads[:2]) >= 4
+    def leads_of(self, blocks: float) -> tuple[float, ...]:
+        """Return the leads in standard errors of so many blocks."""
+        return tuple(one * math.sqrt(blocks / MOST) for one in self.leads)
+
+    def is_clear(self, blocks: float = MOST) -> bool:
+        """Return whether so many blocks should prove the best cell."""
+        return min(self.leads_of(blocks)[:2]) >= 4
 
     def is_right(self, name: str) -> bool:
         """Return whether a cell is the best one or within the margin."""
@@ -292,9 +321,14 @@ class Truth(NamedTuple):
         )
 
 
-def truth_of(bank: Bank, asked: float) -> Truth:
-    """Return the truth about an SLO."""
-    names = [cell.info.id for cell in swept_cells()]
+def truth_of(
+    bank: Bank, asked: float, permits: tuple[int, ...] = PERMITS, *, paired: bool = True
+) -> Truth:
+    """Return the truth about an SLO.
+
+    `paired`: whether the draws of a block are the same in all cells where it is decided.
+    """
+    names = [cell.info.id for cell in swept_cells(permits)]
     shares = bank[:, :, 1] / bank[:, :, 2]
     logs = np.log(np.maximum(bank[:, :, 0], 1e-9))
     share, error = bank[:, :, 1].sum(0) / bank[:, :, 2].sum(0), shares.std(0, ddof=1)
@@ -302,18 +336,21 @@ def truth_of(bank: Bank, asked: float) -> Truth:
     typical, errors = logs.mean(0), np.maximum(error, 1e-12) / math.sqrt(MOST)
     able = [at for at in range(len(names)) if not broken[at]]
     if not able:
-        return Truth(names, typical, broken, None, (0.0, 0.0, 0.0))
+        return Truth(names, typical, broken, None, None, (0.0, 0.0, 0.0))
     best = min(able, key=lambda at: float(typical[at]))
     above = float(share[best] - asked) / float(errors[best])
     is_faster = broken & (typical < typical[best])
     below = float(((asked - share) / errors)[is_faster].min(initial=math.inf))
     others = [at for at in able if typical[at] - typical[best] > math.log1p(MARGIN)]
+    after = min(others, key=lambda at: float(typical[at]), default=None)
     ahead = math.inf
-    if others:
-        after = min(others, key=lambda at: float(typical[at]))
+    if after is not None:
         apart = logs[:, after] - logs[:, best]
-        ahead = float(apart.mean()) / (float(apart.std(ddof=1)) / math.sqrt(MOST))
-    return Truth(names, typical, broken, best, (above, ahead, below))
+        spread = float(apart.std(ddof=1))
+        if not paired:
+            spread = math.hypot(*logs[:, [after, best]].std(0, ddof=1))
+        ahead = float(apart.mean()) / (spread / math.sqrt(MOST))
+    return Truth(names, typical, broken, best, after, (above, ahead, below))
 
 
 class Row(NamedTuple):
@@ -337,7 +374,7 @@ class Row(NamedTuple):
             special.betaincinv(self.right + 1, max(self.proven - self.right, 1e-9), 0.975)
         )
         rightly = not self.proven or self.right == self.proven or most >= 0.95
-        is_expected = self.truth.is_clear and self.provider != OWN_PATHS
+        is_expected = self.truth.is_clear() and self.provider != OWN_PATHS
         often = not is_expected or self.proven >= 0.8 * self.seeds
         return self.broken <= 5 * self.seeds / 200 and rightly and often
 
@@ -390,7 +427,7 @@ def judge(provider: str, bank: Bank, seeds: int) -> Iterator[Row]:
             sum(bool(truth.broken[truth.names.index(name)]) for name in named),
             sum(map(truth.is_right, named)),
             float(np.median([one.blocks for one in told])),
-            float(np.mean([one.trials for one in told])) / len(truth.names),
+            float(np.mean([sum(one.have) for one in told])) / len(truth.names),
             fixed,
         )
 
