@@ -276,7 +276,8 @@ def decided(
 ) -> Decided:
     """Decide as a run does: dropped cells run no further, and a settled run ends."""
     most = looks.repeats[-1]
-    blocks = np.random.default_rng(seed).choice(len(bank), most, replace=False).tolist()
+    several = len(bank) < most
+    blocks = np.random.default_rng(seed).choice(len(bank), most, replace=several).tolist()
     rules = Rules(asked, MARGIN, 0.05, looks)
     names = [cell.info.id for cell in swept_cells(permits)]
     dropped: Mapping[str, int] = {}
