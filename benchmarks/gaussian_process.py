@@ -110,9 +110,9 @@ def posterior(data: Observations, where: Values) -> tuple[Values, Values]:
             np.log([start[name] for name in _BOUNDS]),
             args=(data,),
             jac=True,
-            method="L-BFGS-B",
+            method="TNC",  # its solver starts no threads, which cost more than such small problems
             bounds=bounds,
-            options={"maxiter": 60},
+            options={"maxfun": 100},
         )
         for start in _STARTS
     ]

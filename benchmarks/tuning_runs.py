@@ -146,8 +146,12 @@ def in_processes(
     path: Path, kind: type[_Kept], seeds: int, jobs: int, play: Callable[[int], _Kept]
 ) -> list[_Kept]:
     """Return the first seeds; those that the file does not have are played in processes."""
-    with get_context("spawn").Pool(jobs) as pool:
-        return completed(path, kind, range(seeds), partial(pool.imap_unordered, play))
+
+    def play_all(missing: list[int]) -> Iterator[_Kept]:
+        with get_context("spawn").Pool(jobs) as pool:
+            yield from pool.imap_unordered(play, missing)
+
+    return completed(path, kind, range(seeds), play_all)
 
 
 def completed(
