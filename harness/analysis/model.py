@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from harness.analysis.question import Question
-from harness.records.schema import MarkedAnswers, RunStatus, Stop
+from harness.records.schema import CellInfo, MarkedAnswers, RunStatus, Stop
 from harness.records.units import (
     CountUnit,
     Index,
@@ -397,6 +397,59 @@ class PhaseReasoning(msgspec.Struct, frozen=True, kw_only=True):
     sufficient_tokens: TokenCount[int | None]
 
 
+class TunedSetting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A setting that a tune could choose, and what is known of it at the end.
+
+    Its objective in scenario seconds or USD: `measured` in its `trials`, and `expected` for the
+    work of all blocks, by the last forecast, corrected by what was measured. `success`: the success
+    rate, expected in the same way. `against`: its measured objective over the candidate's, paired
+    by block; None if they have no block in common. `ruled_out`: why it needs no more trials, with
+    its `bound` (see `TuneRuledOut`; `dropped`: by its own trials, at a look). `since`: the block
+    from which on that was so.
+    """
+
+    info: CellInfo
+    trials: CountUnit[int] = 0
+    measured: OfField[Figure | None] = None
+    expected: OfField[Figure | None] = None
+    success: ShareUnit[Figure | None] = None
+    against: Ratio[Figure | None] = None
+    ruled_out: Literal["slower", "slo", "same", "dropped"] | None = None
+    bound: Ratio[float | None] = None
+    since: Index[int | None] = None
+
+
+class TuneStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A block of a tune. `cells`: the settings that it tried.
+
+    `left`: how many settings were not ruled out when it was decided. `attempts`: that it took.
+    `reason`: of the choice; `end`: why the tune ended instead, empty for a block of trials.
+    """
+
+    block: Index[int]
+    cells: tuple[str, ...] = ()
+    left: CountUnit[int]
+    attempts: CountUnit[int] = 0
+    reason: str = ""
+    end: str = ""
+
+
+class TuneSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tune did, and what it cost.
+
+    `settings`: all that it could choose. `steps`: its decisions in order. `attempts`: of the whole
+    run. `grid_attempts`: about how many a run of all settings with `grid_repeats` repeats each
+    would take, as the trials that were measured took; a setting without a trial counts one attempt
+    for each call.
+    """
+
+    settings: tuple[TunedSetting, ...]
+    steps: tuple[TuneStep, ...]
+    attempts: CountUnit[int]
+    grid_repeats: CountUnit[int]
+    grid_attempts: CountUnit[int]
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """summary.json. `virtual`: no figure depends on the speed of the machine.
 
@@ -409,7 +462,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     the run should have and has not, in sentences; nothing is proven then. `reasoning`: of each
     phase whose responses had some. `unverified_tls`: no certificate of an endpoint was checked.
     `server_said`: the most frequent message of refusals, by outcome. `answered_by`: the responses
-    by the model that they name, for each requested model with several.
+    by the model that they name, for each requested model with several. `tune`: of a tune, what it
+    did and what it cost.
     """
 
     schema: SchemaVersion[int]
@@ -439,6 +493,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     unverified_tls: bool = False
     server_said: dict[str, str] = {}
     answered_by: CountUnit[dict[str, dict[str, int]]] = {}
+    tune: TuneSummary | None = None
 
     @property
     def has_simulator(self) -> bool:

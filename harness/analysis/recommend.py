@@ -65,6 +65,11 @@ class Advice:
         return self._decision
 
     @property
+    def contenders(self) -> Mapping[str, Contender]:
+        """What the decision knew of each cell, by its id."""
+        return self._contenders
+
+    @property
     def proofs(self) -> Mapping[str, Proof]:
         """Whether each cell is proven to meet the SLO, or not to."""
         if self._lacking:
@@ -96,7 +101,7 @@ class Advice:
             )
         settles = None if found.state == "proven" else self._settles(found)
         if settles is not None:
-            because.append(_settled_by(settles))
+            because.append(_settled_by(settles, is_tune=run.tuned))
         records = self._cells[found.candidate].records
         return Recommendation(
             state=found.state,
@@ -176,6 +181,8 @@ class Advice:
 
     def _lead(self, found: Judgement) -> str:
         if found.rival is None:
+            if self._run.tuned and len(self._contenders) > 1:
+                return "No other setting is left to compare it with: each one is ruled out."
             return "No other setting can be compared with it."
         figure, repeats = self._lead_figure(found), _count(self._common(found), "repeat")
         if figure is None:
@@ -300,7 +307,7 @@ _PREFERRED: Mapping[Preference, str] = {
 }
 
 
-def _settled_by(settles: SettlesWith) -> str:
+def _settled_by(settles: SettlesWith, *, is_tune: bool) -> str:
     match settles.missing:
         case "slo":
             what = "the success rate"
@@ -310,12 +317,15 @@ def _settled_by(settles: SettlesWith) -> str:
             what = "the success rate and the lead"
         case _:
             assert_never(settles.missing)
+    noun, new = (
+        ("block", "A new tune") if is_tune else ("repeat", "A new run with repeats = 'auto'")
+    )
     if settles.max_repeats is None or settles.workflows is None:
-        return f"No practical number of repeats would prove {what}."
-    how = "Going on with this run" if settles.by_resuming else "A new run with repeats = 'auto'"
+        return f"No practical number of {noun}s would prove {what}."
+    how = f"Going on with this {'tune' if is_tune else 'run'}" if settles.by_resuming else new
     about = "at least" if settles.at_least else "at most"
     return (
-        f"{how} would prove {what} with {about} {_count(settles.max_repeats, 'repeat')} "
+        f"{how} would prove {what} with {about} {_count(settles.max_repeats, noun)} "
         f"({_count(settles.workflows, 'workflow')} in each setting), if they go on as they did."
     )
 

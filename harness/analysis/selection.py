@@ -217,13 +217,14 @@ class Dataset(Records):
 
 def _of_tried_cells(records: Records) -> Records:
     """Return the records; of a tune, only with the settings that it has tried."""
-    if not records.run.tuned:
+    if not records.run.tuned or records.candidates:
         return records
     tried = {name for block in records.tune for name in block.cells}
     tried |= {trial.cell for trial in records.trials}
     cells = tuple(cell for cell in records.run.cells if cell.id in tried)
     order = tuple(block.cells for block in records.tune if block.cells)
-    return records._replace(run=msgspec.structs.replace(records.run, cells=cells, order=order))
+    run = msgspec.structs.replace(records.run, cells=cells, order=order)
+    return records._replace(run=run, candidates=records.run.cells)
 
 
 def _clusters(workflows: Iterable[Workflow]) -> dict[Cluster, int]:

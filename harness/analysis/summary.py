@@ -21,6 +21,7 @@ from harness.analysis.recommend import Advice
 from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.server_texts import messages_by_outcome, models_that_answered
 from harness.analysis.settings import policy_of
+from harness.analysis.tune_summary import tune_summary
 from harness.analysis.verdict import VIRTUAL_VERDICT, judge
 from harness.analysis.workflow_failures import workflow_failures
 from harness.records.schema import Run
@@ -80,6 +81,7 @@ def summarise(records: Records) -> Summary:
         unverified_tls=any(map(_is_unverified, _endpoints(run))),
         server_said=messages_by_outcome(cells),
         answered_by=models_that_answered(run, cells),
+        tune=tune_summary(records, measured, advice.contenders, advice.decision),
     )
 
 

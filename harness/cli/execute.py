@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -251,7 +251,7 @@ def _show(
             views,
             verbose=options.verbose,
             interrupted=interrupted,
-            rerun=_rerun(options, scenario),
+            rerun=_rerun(options, scenario, is_tune=finished.tuned),
         )
     return _exit_code(finished, summary)
 
@@ -440,7 +440,7 @@ def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:
         warn(without_span(account))
 
 
-def _rerun(options: argparse.Namespace, scenario: Scenario) -> Rerun | None:
+def _rerun(options: argparse.Namespace, scenario: Scenario, *, is_tune: bool) -> Rerun | None:
     """Return how to run the scenario again; None for a resumed run."""
     if options.scenario is None:
         return None
@@ -449,7 +449,8 @@ def _rerun(options: argparse.Namespace, scenario: Scenario) -> Rerun | None:
     words = [word for name, value in own.items() if value is not None for word in (name, value)]
     budget = scenario.budget.model_dump(exclude_none=True)
     settle = scenario.endpoint.facts.settle
-    return Rerun(options.scenario, tuple(options.set), tuple(words), budget, settle)
+    verb: Literal["run", "tune"] = "tune" if is_tune else "run"
+    return Rerun(options.scenario, tuple(options.set), tuple(words), budget, settle, verb)
 
 
 def _exit_code(finished: Run, summary: Summary | None) -> int:

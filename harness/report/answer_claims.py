@@ -277,14 +277,15 @@ def what_would_prove_it(summary: Summary) -> str:
     if settles is None:
         return ""
     it = "both" if settles.missing == "both" else "it"
+    run, noun = ("run", "repeat") if summary.tune is None else ("tune", "block")
     if settles.max_repeats is None:
-        return f"no practical number of repeats would prove {it}"
-    repeats = counted(settles.max_repeats, "repeat")
+        return f"no practical number of {noun}s would prove {it}"
+    repeats = counted(settles.max_repeats, noun)
     if settles.by_resuming:
-        return f"going on with this run would probably prove {it} after at most {repeats}"
+        return f"going on with this {run} would probably prove {it} after at most {repeats}"
     if settles.at_least:
-        return f"a new run needs at least {repeats} to prove {it}"
-    return f"a new run of at most {repeats} would probably prove {it}"
+        return f"a new {run} needs at least {repeats} to prove {it}"
+    return f"a new {run} of at most {repeats} would probably prove {it}"
 
 
 def no_better_policy(summary: Summary) -> list[str]:

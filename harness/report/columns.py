@@ -16,6 +16,7 @@ from harness.analysis.metrics import (
 from harness.analysis.model import Cell, Distribution, Figure, Summary
 from harness.analysis.settings import CellSettings, permits_setting, swept_keys, varying
 from harness.report.console import table_blocks
+from harness.report.paired_columns import paired_columns
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
     baseline,
@@ -207,7 +208,7 @@ def seconds_a_call(cell: Cell, part: str, summary: Summary) -> float | None:
 
 def policy_columns(cells: Sequence[Cell], summary: Summary) -> list[Column]:
     """Return the columns of the terminal that compare retry policies."""
-    columns = terminal_table("policies", cells, summary)
+    columns = [*paired_columns(summary, cells), *terminal_table("policies", cells, summary)]
     for part, head in (("permit_wait", "permit"), ("backoff", "backoff")):
         values = [seconds_a_call(cell, part, summary) for cell in cells]
         if any(value is not None for value in values):
@@ -220,7 +221,10 @@ def policy_table(about: Subject) -> Table | None:
     cells = side_by_side(about.cells)
     if len({cell.retry for cell in cells}) < 2:
         return None
-    columns = metric_columns(about, "policies", cells)
+    columns = [
+        *paired_columns(about.summary, cells),
+        *metric_columns(about, "policies", cells),
+    ]
     for part in ("permit_wait", "backoff"):
         values = [seconds_a_call(cell, part, about.summary) for cell in cells]
         key = f"{part}_a_call"
@@ -242,10 +246,13 @@ def distribution_columns(
 def comparison_tables(about: Subject) -> list[Table]:
     """Return every figure of every cell: speed, reliability, tokens and cost."""
     return [
-        about.of_cells("speed", "Speed", metric_columns(about, "speed", about.cells)),
+        about.of_cells("speed", "Speed", [
+            *paired_columns(about.summary, about.cells),
+            *metric_columns(about, "speed", about.cells),
+        ]),
         about.of_cells("work", "Work done", metric_columns(about, "work", about.cells)),
         about.of_cells("tokens", "Tokens and cost", metric_columns(about, "tokens", about.cells)),
-    ]
+    ]  # fmt: skip
 
 
 def phase_tables(about: Subject) -> list[Table]:

@@ -18,7 +18,9 @@ from harness.report.advisories import warnings_of
 from harness.report.answer_text import run_answer
 from harness.report.line_wrap import legend, wrapped
 from harness.report.next_steps import Rerun, Step, next_steps
+from harness.report.paired_columns import paired_columns, paired_key
 from harness.report.screen_table import SPEED_UP, ranked, table_lines
+from harness.report.tune_text import tune_cost, untried_settings
 from harness.report.wording import (
     cell_labels,
     counted,
@@ -28,6 +30,7 @@ from harness.report.wording import (
     repeats_of,
     simulated_line,
     speedup,
+    tried_settings,
 )
 
 LINES = 24
@@ -92,10 +95,14 @@ def first_screen(
         Text(line, style="bold") for line in wrapped(found.sentence, width=width, indent="")
     ]
     head += wrapped(found.reason, width=width, indent="")
+    if summary.tune is not None:
+        head += wrapped(tune_cost(summary.tune), width=width, indent="")
     any_kept = any(map(kept, summary.cells))
     notes = (
         [wrapped(f"Note: {one}", width=width) for one in warnings_of(summary)] if any_kept else []
     )
+    if summary.tune is not None and any_kept:
+        notes.append(wrapped(untried_settings(summary.tune), width=width))
     where = directory / REPORT_FILE if has_report else directory
     end = [f"{'Report' if has_report else 'Records'}: {where}"]
     end += _next(next_steps(summary, directory, rerun), width)
@@ -133,8 +140,8 @@ def _around(summary: Summary, width: int, shown: Sequence[Cell]) -> _Around:
     """Return the caption above the table of the cells `shown` and the key below it."""
     workflows = sum(cell.workflows.started for cell in summary.cells)
     said = (
-        f"{summary.scenario}: {counted(len(summary.cells), 'setting')}, "
-        f"{repeats_of(summary.cells)}, {counted(workflows, 'workflow')}"
+        f"{summary.scenario}: {tried_settings(summary)}, {repeats_of(summary.cells)}, "
+        f"{counted(workflows, 'workflow')}"
     )
     if summary.has_simulator:
         how = "virtual time" if summary.virtual else f"time scale {summary.time_scale:g}"
@@ -161,6 +168,7 @@ def _table_key(summary: Summary, shown: Sequence[Cell], width: int) -> str:
     if summary.recommendation.candidate and summary.question != "accuracy":
         is_proven = summary.recommendation.cell is not None
         said.append("* recommended" if is_proven else "* ahead so far")
+        said += [paired_key(summary)] if paired_columns(summary, shown) else []
     if any(cell.slo == "broken" for cell in shown):
         asked = summary.slo.success_rate
         below = "too few" if asked is None else f"less than {100 * asked:.4g}\u00a0%"

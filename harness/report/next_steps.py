@@ -6,9 +6,10 @@ import math
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from harness.analysis.model import Cell, Summary
+from harness.records.tune_blocks import TRIALS_A_BLOCK
 from harness.report.wording import in_seconds, kept, lost
 
 OWN = "--endpoint URL --model NAME"
@@ -23,6 +24,7 @@ class Rerun(NamedTuple):
     """How the scenario was run: its path or name, the settings replaced, and other options.
 
     `budget`: the limits of the scenario by key. `settle`: scenario seconds between two trials.
+    `verb`: the command.
     """
 
     scenario: str
@@ -30,12 +32,13 @@ class Rerun(NamedTuple):
     options: tuple[str, ...] = ()
     budget: Mapping[str, float] = {}
     settle: float = 0.0
+    verb: Literal["run", "tune"] = "run"
 
     def command(self, *changed: str) -> str:
         """Return the command that runs it again with other settings, `key=value`."""
         keys = {_key(one) for one in changed}
         settings = [*(one for one in self.overrides if _key(one) not in keys), *changed]
-        words = ["harness", "run", self.scenario, *self.options]
+        words = ["harness", self.verb, self.scenario, *self.options]
         for setting in settings:
             words += ["--set", setting]
         return shlex.join(words)
@@ -72,7 +75,7 @@ def next_steps(summary: Summary, directory: Path, rerun: Rerun | None) -> list[S
         steps.append(failed)
     elif rerun is not None and summary.has_simulator and summary.question != "accuracy":
         steps.append(
-            Step(f"harness run {shlex.quote(rerun.scenario)} {OWN}", "with your own model")
+            Step(f"harness {rerun.verb} {shlex.quote(rerun.scenario)} {OWN}", "with your own model")
         )
     steps += [
         Step(f"harness trace {run} --slowest 3", "why it took so long"),
@@ -93,16 +96,21 @@ def _reruns(summary: Summary, rerun: Rerun) -> Iterable[Step]:
         yield Step(rerun.command("endpoint.time=virtual"), "whatever the machine")
     settles = summary.recommendation.settles_with
     if settles is not None and settles.max_repeats is not None and not settles.by_resuming:
-        is_auto = summary.planned_workflows is None
-        changed = [] if is_auto else ["sweep.repeats=auto"]
+        changed = ["sweep.repeats=auto"] if summary.planned_workflows is not None else []
         purpose = "may be enough for a proof" if settles.at_least else "enough for a proof"
-        changed.append(f"sweep.max_repeats={settles.max_repeats}")
-        workflows = (settles.workflows or 0) * len(summary.cells)
+        key = "sweep.max_repeats" if summary.tune is None else "tune.max_blocks"
+        changed.append(f"{key}={settles.max_repeats}")
+        workflows = (settles.workflows or 0) * _settings_a_repeat(summary)
         for name, limit in rerun.budget.items():
             needed = _needed(name, summary, workflows, rerun.settle)
             if needed is not None and needed > limit:
                 changed.append(f"budget.{name}={_written(needed)}")
         yield Step(rerun.command(*changed), purpose)
+
+
+def _settings_a_repeat(summary: Summary) -> int:
+    count = len(summary.cells)
+    return count if summary.tune is None else min(count, TRIALS_A_BLOCK)
 
 
 def _raised_budget(summary: Summary, rerun: Rerun | None) -> str:
@@ -117,7 +125,7 @@ def _raised_budget(summary: Summary, rerun: Rerun | None) -> str:
     planned, settle = summary.planned_workflows, 0.0 if rerun is None else rerun.settle
     settles = summary.recommendation.settles_with
     if planned is None and settles is not None and settles.workflows is not None:
-        planned = settles.workflows * len(summary.cells)
+        planned = settles.workflows * _settings_a_repeat(summary)
     name = key.removeprefix("budget.")
     needed = None if planned is None else _needed(name, summary, planned, settle)
     more = "MORE" if needed is None else _written(max(needed, _HEADROOM * float(limit)))

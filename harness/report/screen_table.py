@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from harness.analysis.model import Cell, Distribution, Figure, Summary
 from harness.analysis.settings import varying
 from harness.records.settings import one_at_a_time
+from harness.report.paired_columns import paired_columns
 from harness.report.tables import Column
 from harness.report.wording import (
     baseline,
@@ -113,6 +114,7 @@ def screen_columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column
     medians = [in_seconds(cell.success_latency_p50_s, summary) for cell in cells]
     limited = [cell.attempts.by_outcome.get("rate_limited", 0) for cell in cells]
     needed = [
+        *paired_columns(summary, cells),
         Column(f"goodput\n{unit}", "", rates),
         Column("workflows\nkept", "", [f"{kept(cell)}/{ended(cell)}" for cell in cells]),
         Column("median\nlatency s", "", medians),
@@ -126,15 +128,15 @@ def screen_columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column
     more = []
     match summary.recommendation.objective:
         case "workflow_p95":
-            needed.insert(3, tail)
+            needed.insert(-2, tail)
         case "cost_per_successful_workflow":
-            needed.insert(3, cost)
+            needed.insert(-2, cost)
         case _:
             more += [tail] if any(tails) else []
             more += [cost] if any(costs) else []
     if summary.question == "accuracy":
         parts = [(cell.ttft_s, cell.chunk_gap_s) for cell in cells]
-        needed[3:4] = [
+        needed[-2:-1] = [
             Column("first\ntext ms", "", [_in_ms(first, summary) for first, _ in parts]),
             Column("between\nchunks ms", "", [_in_ms(gap, summary) for _, gap in parts]),
         ]

@@ -22,7 +22,9 @@ from harness.report.failures import failure_lines
 from harness.report.first_screen import screen_width
 from harness.report.line_wrap import legend
 from harness.report.line_wrap import wrapped as wrap_paragraph
+from harness.report.paired_columns import BLOCKS_DIFFER, paired_columns, paired_key
 from harness.report.tables import Column
+from harness.report.tune_text import tune_lines
 from harness.report.wording import (
     NONE,
     bottleneck_text,
@@ -38,6 +40,7 @@ from harness.report.wording import (
     side_by_side,
     simulated_line,
     spoken,
+    tried_settings,
     warm_up_note,
     whole_number,
     whole_percent,
@@ -55,10 +58,16 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     cells = in_reading_order(summary.cells)
     write(_title(summary, width), "")
     ended = [f"{cell.workflows.ok}/{cell.workflows.started}" for cell in cells]
-    speed = [Column("ok of\nrun", "", ended), *terminal_table("speed", cells, summary)]
+    speed = [
+        Column("ok of\nrun", "", ended),
+        *paired_columns(summary, cells),
+        *terminal_table("speed", cells, summary),
+    ]
     write(*_table([speed, _trouble(cells, summary)], cells, summary, width, between=True))
     write(*wrapped(_key(summary)), *legend(cells, width), *wrapped(_warm_up(cells)))
     write(*wrapped(warm_up_note(summary)))
+    if paired_columns(summary, cells):
+        write(*wrapped(BLOCKS_DIFFER))
     if any(cell.time_spent for cell in cells):
         write("", Text("Where the calls' time went, in %", style="bold"))
         parts = [
@@ -71,6 +80,10 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
         beside = side_by_side(cells)
         write("", Text("Cost of each retry policy", style="bold"))
         write(*_table([policy_columns(beside, summary)], beside, summary, width))
+    if summary.tune is not None:
+        write("", Text("How the setting was found", style="bold"))
+        for line in tune_lines(summary.tune):
+            write(*wrapped(line))
     write(*failure_lines(summary, width), "")
     limited = bottleneck_text(summary)
     said = [] if summary.virtual else [limited[0].lower() + limited[1:]]
@@ -123,7 +136,7 @@ def _title(summary: Summary, width: int) -> Text:
     workflows = sum(cell.workflows.started for cell in summary.cells)
     attempts = sum(cell.attempts.total for cell in summary.cells)
     said = (
-        f": {counted(len(summary.cells), 'setting')}, {repeats_of(summary.cells)}, "
+        f": {tried_settings(summary)}, {repeats_of(summary.cells)}, "
         f"{counted(workflows, 'workflow')}, {counted(attempts, 'attempt')}"
     )
     title = Text("\n".join(wrap_paragraph(summary.scenario + said, width=width)))
@@ -154,6 +167,8 @@ def _key(summary: Summary) -> str:
         said.insert(0, "* recommended" if summary.recommendation.cell else "* leading candidate")
     if any(cell.dropped_after is not None for cell in summary.cells):
         said.insert(1, "- dropped before the end")
+    if paired_columns(summary, summary.cells):
+        said.append(paired_key(summary))
     if _loses(summary):
         said.append("deg. = degraded")
     if not any(cell.workflow_latency_s.p95 for cell in summary.cells):

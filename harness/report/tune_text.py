@@ -1,9 +1,16 @@
-"""What a tune did, in words: a line for each decision, and the lines after the answer."""
+"""What a tune did, in words: a line for each decision, what it cost, and what it ruled out."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Literal, assert_never
+
+from harness.analysis.model import TunedSetting, TuneSummary
 from harness.records.tune_blocks import TuneBlock
-from harness.report.wording import counted
+from harness.report.wording import cell_labels, counted, number, percent
+
+_Reason = Literal["slower", "slo", "same", "dropped"]
 
 
 def block_line(block: TuneBlock) -> str:
@@ -20,3 +27,97 @@ def block_line(block: TuneBlock) -> str:
 def _short(name: str) -> str:
     """Return the id of a setting without the permit scope that most settings have."""
     return name.removesuffix("_attempt").replace("_", " ")
+
+
+def tune_cost(tune: TuneSummary) -> str:
+    """Return what a tune cost, beside the full grid, in a sentence."""
+    return (
+        f"{counted_requests(tune.attempts)}; the full grid, "
+        f"{counted(len(tune.settings), 'setting')} with {counted(tune.grid_repeats, 'repeat')}, "
+        f"would take about {_two_digits(tune.grid_attempts):,}."
+    )
+
+
+def counted_requests(count: int) -> str:
+    """Write `1 request`, `1,200 requests`."""
+    return f"{count:,} request{'s' * (count != 1)}"
+
+
+def _two_digits(count: int) -> int:
+    return round(count, 2 - len(str(count)))
+
+
+def untried_settings(tune: TuneSummary) -> str:
+    """Return why settings had no trial, in a sentence; empty if each had one."""
+    count = Counter(one.ruled_out for one in tune.settings if not one.trials)
+    at_the_twin = [
+        f"{count[reason]} {words[count[reason] > 1]}"
+        for reason, words in _AT_THE_TWIN.items()
+        if count[reason]
+    ]
+    said = [f"{' and '.join(at_the_twin)} at a twin of the provider"] if at_the_twin else []
+    if same := count["same"]:
+        said.append(f"{same} {'are' if same > 1 else 'is'} the same as a tried one")
+    if left := count[None]:
+        said.append(f"{left} {'are' if left > 1 else 'is'} not ruled out")
+    untried = sum(count.values())
+    which = f"{counted(untried, 'setting')} that {'were' if untried > 1 else 'was'} not tried"
+    return f"Of {which}, {', '.join(said)}." if said else ""
+
+
+_AT_THE_TWIN: Mapping[_Reason, tuple[str, str]] = {
+    "slower": ("is too slow", "are too slow"),
+    "slo": ("loses too many workflows", "lose too many workflows"),
+}
+"""What is said of one setting, and of several, that a twin rules out."""
+
+
+def tuned_labels(tune: TuneSummary) -> dict[str, str]:
+    """Return a short name of each setting that could be chosen, by its id."""
+    return cell_labels([one.info for one in tune.settings])
+
+
+def tune_lines(tune: TuneSummary) -> Iterator[str]:
+    """Yield a line for each block: what was tried, what was left and spent, and why."""
+    labels = tuned_labels(tune)
+    for step in tune.steps:
+        out = ruled_out_at(tune, step.block)
+        left = f"{counted(step.left, 'setting')} left{f' ({out} ruled out)' * bool(out)}"
+        if step.end:
+            yield f"end: {left}; {step.end}"
+            continue
+        tried = ", ".join(labels[name] for name in step.cells)
+        spent = counted_requests(step.attempts)
+        yield f"block {step.block + 1}: {left}; {tried}; {spent}; {step.reason}"
+
+
+def ruled_out_at(tune: TuneSummary, block: int) -> str:
+    """Return how many settings were ruled out for good when a block was decided, and why."""
+    count = Counter(one.ruled_out for one in tune.settings if one.since == block)
+    return ", ".join(
+        f"{count[reason]} {words}" for reason, words in _REASONS.items() if count[reason]
+    )
+
+
+_REASONS: Mapping[_Reason, str] = {
+    "slower": "too slow", "slo": "below the SLO", "same": "the same as another",
+    "dropped": "by their trials",
+}  # fmt: skip
+
+
+def state_in_words(one: TunedSetting) -> str:
+    """Return why a setting needs no more trials; `open` if it may still be the best."""
+    bound = one.bound or 0.0
+    match one.ruled_out:
+        case "slower":
+            return f"at least {number(bound)} times as much"
+        case "slo":
+            return f"keeps at most {percent(bound)}"
+        case "same":
+            return "no attempt failed: the same with each policy"
+        case "dropped":
+            return "dropped by its trials"
+        case None:
+            return "open" if one.expected is not None else "not known"
+        case _:
+            assert_never(one.ruled_out)

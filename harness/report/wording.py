@@ -79,6 +79,13 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def tried_settings(summary: Summary) -> str:
+    """Write `6 settings`, or `6 of 40 settings tried` of a tune."""
+    if summary.tune is None:
+        return counted(len(summary.cells), "setting")
+    return f"{len(summary.cells)} of {counted(len(summary.tune.settings), 'setting')} tried"
+
+
 def repeats_of(cells: Sequence[Cell]) -> str:
     """Write `5 repeats`, or `4 to 12 repeats` where cells have fewer than others."""
     repeats = {cell.repeats for cell in cells} or {0}

@@ -27,6 +27,7 @@ from harness.records.schema import (
     SCHEMA,
     Attempt,
     Call,
+    CellInfo,
     Record,
     RecordsKept,
     Run,
@@ -73,6 +74,7 @@ class Records(NamedTuple):
     """All records of a run directory, in the order in which they were written.
 
     `server`: what the model's own server said of its load. `tune`: the decisions of a tune.
+    `candidates`: all settings that a tune could choose, once `run` has only those that it tried.
     """
 
     run: Run
@@ -83,6 +85,7 @@ class Records(NamedTuple):
     provider: tuple[ProviderHead, list[Served]] | None
     server: Sequence[ServerSample] = ()
     tune: Sequence[TuneBlock] = ()
+    candidates: Sequence[CellInfo] = ()
 
 
 class TrialRecords(NamedTuple):

@@ -128,12 +128,17 @@ def _decide(
     now = standing(believed, candidates, required, clean, costs, knowledge.difference)
     attempts = len(records.attempts)
     if now is None:
-        return _end(number, attempts, "no setting can be recommended: each one misses the SLO")
+        because = "no setting can be recommended: each one misses the SLO"
+        return TuneBlock(
+            block=number, cells=(), leading="", regret=1.0, open=(),
+            ruled_out=tuple(firm.values()), outlooks=(), attempts=attempts, reason="", end=because,
+        )  # fmt: skip
     is_settling = now.regret <= _SETTLING * rules.margin and now.leading in contenders
     block = TuneBlock(
         block=number, cells=(), leading=now.leading, regret=now.regret, open=now.open,
         ruled_out=(*now.ruled_out, *firm.values()),
-        outlooks=tuple(map(_outlook, believed.values())), attempts=attempts, reason="",
+        outlooks=tuple(_outlook(one, known.get(one.cell)) for one in believed.values()),
+        attempts=attempts, reason="",
     )  # fmt: skip
     end = _reason_to_end(records, contenders, rules, block)
     if end:
@@ -158,13 +163,6 @@ def _is_firm(one: TuneRuledOut) -> bool:
 
 def _with(block: TuneBlock, cells: tuple[str, ...], reason: str, end: str) -> TuneBlock:
     return msgspec.structs.replace(block, cells=cells, reason=reason, end=end)
-
-
-def _end(number: int, attempts: int, why: str) -> TuneBlock:
-    return TuneBlock(
-        block=number, cells=(), leading="", regret=1.0, open=(), ruled_out=(), outlooks=(),
-        attempts=attempts, reason="", end=why,
-    )  # fmt: skip
 
 
 def _reason_to_end(
@@ -228,10 +226,13 @@ def _ordered(run: Run, number: int, cells: Sequence[str]) -> tuple[str, ...]:
     return tuple(random.sample(list(cells), len(cells)))
 
 
-def _outlook(one: Belief) -> TuneOutlook:
+def _outlook(one: Belief, forecast: Forecast | None) -> TuneOutlook:
+    """Return what is expected of a setting, for the work of all repeats so far."""
+    work = [] if forecast is None else list(forecast.work.values())
+    mean = one.mean + (math.fsum(work) / len(work) if work else 0.0)
     half = 1.959964 * math.sqrt(one.variance)
     return TuneOutlook(
-        cell=one.cell, value=math.exp(one.mean), low=math.exp(one.mean - half),
-        high=math.exp(one.mean + half), success=one.success,
+        cell=one.cell, value=math.exp(mean), low=math.exp(mean - half),
+        high=math.exp(mean + half), success=one.success,
         success_low=one.success_at(0.025), success_high=one.success_at(0.975),
     )  # fmt: skip

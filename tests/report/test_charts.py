@@ -710,7 +710,7 @@ def test_a_run_in_which_everything_failed_praises_nothing() -> None:
     hopeless = play(make_records(IDS[:3], 2, shape=Shape(failure_rate=1.0)))
     found = charts_of(*hopeless)
     assert [name for name, chart in found.items() if chart is None] == [
-        "latency-ecdf", "limits", "heat-map"
+        "tuned-settings", "latency-ecdf", "limits", "heat-map"
     ]  # fmt: skip
     for name in ("latency-throughput", "permits"):
         assert "no workflow ended ok" in drawn(found[name]).finding

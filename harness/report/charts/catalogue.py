@@ -14,9 +14,10 @@ from harness.report.charts.model import Chart
 from harness.report.charts.permit_lanes import permit_lanes
 from harness.report.charts.permits import heat_map, permits
 from harness.report.charts.timeline import timeline
+from harness.report.charts.tuned_settings import tuned_settings
 from harness.report.tables import Subject
 
-PageSection = Literal["compared", "spent", "policies"]
+PageSection = Literal["tuned", "compared", "spent", "policies"]
 """A section of the page with charts."""
 
 
@@ -50,6 +51,7 @@ class NamedChart(NamedTuple):
 
 
 CHARTS: tuple[NamedChart, ...] = (
+    NamedChart("tuned-settings", "tuned", tuned_settings, _never),
     NamedChart("latency-throughput", "compared", latency_throughput, _has_curves),
     NamedChart("permits", "compared", permits, _has_no_curves),
     NamedChart("latency-ecdf", "compared", latency_ecdf, _never),

@@ -16,7 +16,6 @@ from harness.analysis.settings import (
 from harness.records.settings import one_at_a_time
 from harness.report.charts.model import (
     SERIES,
-    Axis,
     Chart,
     CurvePanel,
     HeatCell,
@@ -25,13 +24,12 @@ from harness.report.charts.model import (
     Point,
     Reference,
     Series,
-    Tick,
     axis_end,
     axis_from_zero,
     cut_off_note,
     extremes,
-    legible,
 )
+from harness.report.charts.permit_lines import aside_of, permits_axis
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
     NONE,
@@ -53,10 +51,6 @@ from harness.report.wording import (
 
 KNEE = 0.95
 """The knee of a line: the fewest permits with this share of the line's highest goodput."""
-
-ASIDE = 0.07
-"""The distance between lines at one permit count, in powers of two, so that bars do not overlap."""
-
 
 MOST_LOST = 1.8
 """An axis has room for lost work up to this many times the highest goodput."""
@@ -261,7 +255,7 @@ def _curve_panel(
     cells = [cell for curve in curves for cell in curve.cells]
     series: list[Series] = []
     for at, curve in enumerate(curves):
-        look, aside = SERIES[at % len(SERIES)], 2 ** (ASIDE * (at - (len(curves) - 1) / 2))
+        look, aside = SERIES[at % len(SERIES)], aside_of(at, len(curves))
         bound = [(cell.permits, most) for cell in curve.cells if (most := quantity.bound(cell))]
         if bound:
             # Drawn a little beyond the outermost cells, so that a single cell has a line too.
@@ -295,12 +289,9 @@ def _curve_panel(
     lost = [point.lost for one in series for point in one.points if point.lost is not None]
     highest = max((figure.value for figure in known), default=0.0)
     lost = [min(value, MOST_LOST * highest) if highest else value for value in lost]
-    beyond = 1.3 if len(counts) > 1 else 2
-    x = Axis("permits: calls at once", counts[0] / beyond, counts[-1] * beyond, (), log=True)
-    ticks = legible([Tick(count, str(count)) for count in counts], x)
     return CurvePanel(
         quantity.title,
-        x._replace(ticks=ticks),
+        permits_axis(counts, gap=6.0),
         axis_from_zero(
             quantity.axis,
             max([axis_end(known), *bounds, *syncs, *lost, *(one.value for one in adaptive)]) * 1.06,

@@ -6,7 +6,6 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Figure
-from harness.analysis.settings import identity, policy_of, varying
 from harness.records.schema import CellInfo
 from harness.records.settings import one_at_a_time
 from harness.report.charts.model import (
@@ -24,6 +23,7 @@ from harness.report.charts.model import (
     legible,
     log_axis,
 )
+from harness.report.charts.permit_lines import TICK_GAP, aside_of, lines_by_permits, permits_axis
 from harness.report.prediction_text import (
     METRIC_HEADS,
     METRIC_WORDS,
@@ -31,7 +31,7 @@ from harness.report.prediction_text import (
     predicted_objective,
 )
 from harness.report.tables import Column, Table
-from harness.report.wording import in_reading_order, number, other_differences, percent
+from harness.report.wording import in_reading_order, number, percent
 from harness.twin.prediction import (
     CheckedPrediction,
     CheckedValue,
@@ -42,12 +42,8 @@ from harness.twin.prediction import (
     Prediction,
 )
 
-_ASIDE = 0.07
-"""The distance between lines at one permit count, in powers of two, so that bars do not overlap."""
 _SIDE = ("ttft_p50", "success_rate")
 """The metrics that are drawn beside the objective."""
-_GAP = 8.0
-"""Percent of an axis between the texts of ticks, also on a narrow screen."""
 
 
 class PredictedLine(NamedTuple):
@@ -70,27 +66,15 @@ def predicted_lines(prediction: Prediction, measured: MeasuredMeans) -> list[Pre
     One call at a time is at 1 permit of the line with the same policy, unless modes differ.
     """
     has_mean = {cell for means in measured.values() for cell in means}
-    every = _every_setting(prediction, has_mean)
-    at_once = [info for info in every if not one_at_a_time(info.mode)]
-    several = "mode" in varying(at_once) or not at_once
-    groups: dict[str, list[CellInfo]] = {}
-    for info in every:
-        key = identity(info, ("permits",)) if several else policy_of(info)
-        groups.setdefault(key, []).append(info)
     by_id = {cell.info.id: cell for cell in prediction.cells}
-    asked = [group for group in groups.values() if any(info.id in by_id for info in group)]
-    differences = other_differences([info for group in asked for info in group], 18)
-    lines = []
-    for group in asked:
-        group.sort(key=lambda info: info.permits)
-        first = group[0]
-        names = [*([first.mode] if several else []), *differences[first.id]]
-        lines.append(PredictedLine(
-            " · ".join(names) or first.retry,
+    return [
+        PredictedLine(
+            name,
             tuple(by_id[info.id] for info in group if info.id in by_id),
             tuple(info for info in group if info.id in has_mean),
-        ))  # fmt: skip
-    return lines
+        )
+        for name, group in lines_by_permits(_every_setting(prediction, has_mean), by_id)
+    ]
 
 
 def _every_setting(prediction: Prediction, measured: Container[str]) -> list[CellInfo]:
@@ -237,12 +221,10 @@ def _panel(
 ) -> CurvePanel:
     series: list[Series] = []
     for at, line in enumerate(lines):
-        aside = 2 ** (_ASIDE * (at - (len(lines) - 1) / 2))
+        aside = aside_of(at, len(lines))
         series += _line(metric, line, SERIES[at], aside, measured.get(metric, {}))
     counts = sorted({info.permits for line in lines for info in line.cells})
-    beyond = 1.3 if len(counts) > 1 else 2
-    x = Axis("permits: calls at once", counts[0] / beyond, counts[-1] * beyond, (), log=True)
-    ticks = legible([Tick(count, str(count)) for count in counts], x, _GAP)
+    x = permits_axis(counts)
     if metric in SHARE_METRICS:
         y = Axis("predicted share of workflows", 0, 1.04, tuple(
             Tick(share, percent(share)) for share in (0, 0.25, 0.5, 0.75, 1)
@@ -251,7 +233,7 @@ def _panel(
         end = 1.06 * axis_end(_figures(metric, lines, measured))
         y = axis_from_zero(f"predicted {' '.join(METRIC_HEADS[metric])}", end)
     title = METRIC_WORDS[metric] if len(metrics) > 1 else ""
-    return CurvePanel(title, x._replace(ticks=ticks), y, tuple(series))
+    return CurvePanel(title, x, y, tuple(series))
 
 
 def _line(
@@ -355,7 +337,7 @@ def _agreement_panel(
         axis = Axis("", -0.03, 1.03, ticks)
     else:
         axis = log_axis("", min(bounds), max(bounds))
-        axis = axis._replace(ticks=legible(axis.ticks, axis, 2 * _GAP))
+        axis = axis._replace(ticks=legible(axis.ticks, axis, 2 * TICK_GAP))
     diagonal = tuple(Point(at, at) for at in (axis.start, axis.end))
     series = [Series("equal", "dark", diagonal, "dashed")]
     for look, is_covered in (("blue", True), ("vermillion", False)):

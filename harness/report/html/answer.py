@@ -8,6 +8,7 @@ from harness.analysis.model import Cell
 from harness.report.advisories import warnings_of
 from harness.report.answer_claims import shortfall
 from harness.report.answer_text import run_answer
+from harness.report.paired_columns import paired_columns, paired_key
 from harness.report.screen_table import ranked, screen_columns
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
@@ -103,6 +104,8 @@ def _units(about: Subject) -> list[str]:
         said.append("median latency: of workflows that succeeded, from ready to done")
     if any(tails):
         said.append("95\u00a0% within: of all workflows")
+    if paired_columns(summary, about.cells):
+        said.insert(0, paired_key(summary).replace("*", "\u2605"))
     return [
         *said,
         "429s: attempts that the provider refused because of its rate limit",

@@ -83,6 +83,15 @@ def _until_settled(run: Run) -> str:
     )
 
 
+def _tuned(run: Run) -> str:
+    return (
+        f"A tune: at most {run.repeats} blocks, each with one trial of some settings, on the same "
+        "topics, in random order (from the seed). A twin of the provider proposes the settings of "
+        "a block, and rules out others. Settings are compared in the blocks that they share, at "
+        "several looks, which share the probability of error."
+    )
+
+
 def design(run: Run, repeats: str, warm_up: str) -> Definitions:
     """Return the load, the design, and what counts as success.
 
@@ -93,11 +102,12 @@ def design(run: Run, repeats: str, warm_up: str) -> Definitions:
     degraded = "failed" if needed is None else f"success with {needed} or more successful branches"
     told = [
         ("load", _load(load)),
-        ("design", f"Randomised complete blocks: {repeats} of "
-                   f"{counted(len(run.cells), 'setting')}. In each repeat every setting runs once, "
-                   "on the same topics. The order is random (from the seed) and balanced: each "
-                   "setting is at each place equally often, as far as "
-                   f"possible.{_until_settled(run)}"),
+        ("design", _tuned(run) if run.tuned else (
+            f"Randomised complete blocks: {repeats} of {counted(len(run.cells), 'setting')}. In "
+            "each repeat every setting runs once, on the same topics. The order is random (from "
+            "the seed) and balanced: each setting is at each place equally often, as far as "
+            f"possible.{_until_settled(run)}"
+        )),
         ("success", f"A workflow that is ok. A degraded one counts as {degraded}."),
         ("counting", "Distributions include failed workflows and calls: otherwise a setting that "
                      "drops work would look fast."),

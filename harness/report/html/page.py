@@ -18,9 +18,10 @@ from harness.report.failures import failure_tables
 from harness.report.html import method
 from harness.report.html.answer import answer
 from harness.report.html.templating import fill_template, write_page
+from harness.report.html.tuning import tuning
 from harness.report.html.waterfalls import ReadTexts, no_texts, slowness
 from harness.report.tables import Subject, csv_download, summary_download
-from harness.report.wording import repeats_of, simulated_note, warm_up_note
+from harness.report.wording import repeats_of, simulated_note, tried_settings, warm_up_note
 from harness.store.trial_reader import TrialReader
 from harness.telemetry.delivery_log import DeliveryAccount, read_account
 from harness.telemetry.export import TRACES
@@ -73,6 +74,7 @@ def render_report(
         endpoint=method.endpoint_text(run),
         started=method.started(run),
         answer=answer(about),
+        tune=tuning(summary),
         charts=_by_section(about, charts),
         compared=columns.comparison_tables(about),
         phases=[*columns.phase_tables(about), *columns.spread_tables(about, "calls")],
@@ -83,6 +85,7 @@ def render_report(
         named=about.named,
         fitness=method.fitness(about),
         overhead=method.overhead(summary, about.data, account),
+        tried=tried_settings(summary),
         repeats=repeats_of(summary.cells),
         design=method.design(run, repeats_of(summary.cells), warm_up_note(summary)),
         definitions=method.DEFINITIONS,

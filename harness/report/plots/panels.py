@@ -28,7 +28,11 @@ from harness.report.charts.model import (
 )
 
 INK, MUTED = "#222222", "#666666"
-MARKERS = {**dict(zip(SERIES, ("o", "s", "^", "D", "v", "P"), strict=True)), "dark": "x"}
+MARKERS = {
+    **dict(zip(SERIES, ("o", "s", "^", "D", "v", "P"), strict=True)),
+    "dark": "x",
+    "pale": "o",
+}
 
 PIXELS = 80
 """Pixels of a row's height per inch."""

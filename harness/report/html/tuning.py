@@ -1,0 +1,51 @@
+"""The section of the report that says how a tune found its setting, and what it cost."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from harness.analysis.model import Summary
+from harness.report.paired_columns import BLOCKS_DIFFER
+from harness.report.tables import Column, Table
+from harness.report.tune_text import ruled_out_at, tune_cost, tuned_labels
+from harness.report.wording import whole_number
+
+
+class TuningSection(NamedTuple):
+    """What a tune cost, and a table with a row for each of its decisions.
+
+    `caution`: what to think of when figures of its settings are compared.
+    """
+
+    cost: str
+    caution: str
+    blocks: Table
+
+
+def tuning(summary: Summary) -> TuningSection | None:
+    """Return what a tune did; None for another run."""
+    tune = summary.tune
+    if tune is None:
+        return None
+    labels, steps = tuned_labels(tune), tune.steps
+    blocks = Table(
+        "blocks",
+        "The blocks of the tune",
+        (
+            Column("block", "block", [
+                "end" if step.end else str(step.block + 1) for step in steps
+            ]),
+            Column("settings left", "left", [step.left for step in steps], whole_number),
+            Column("ruled out before it", "ruled_out", [
+                ruled_out_at(tune, step.block) for step in steps
+            ]),
+            Column("tried", "tried", [
+                ", ".join(labels[name] for name in step.cells) for step in steps
+            ]),
+            Column("requests", "requests", [
+                None if step.end else step.attempts for step in steps
+            ], whole_number),
+            Column("why", "why", [step.end or step.reason for step in steps]),
+        ),
+    )  # fmt: skip
+    return TuningSection(tune_cost(tune), BLOCKS_DIFFER, blocks)

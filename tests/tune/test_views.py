@@ -1,0 +1,214 @@
+"""What a tune shows at its end: its cost, what it ruled out and when, and how settings compare."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from harness.analysis.model import SettlesWith, Summary, TunedSetting
+from harness.analysis.summary import summarise
+from harness.analysis.verdict import VIRTUAL_VERDICT
+from harness.records.clock import SECOND
+from harness.report.charts.model import Chart, CurvePanel
+from harness.report.charts.tuned_settings import tuned_settings
+from harness.report.console import Output
+from harness.report.first_screen import first_screen
+from harness.report.next_steps import Rerun, next_steps
+from harness.report.terminal import render_summary
+from harness.report.tune_text import tune_cost
+from tests.report.html.reading import read, rows_of
+from tests.report.subjects import about, render_report
+from tests.report.test_first_screen import advice
+from tests.tune.played import BEST, BLOCKS, TRIED, UNTRIED, tune_records
+
+RECORDS = tune_records()
+HERE = Path("results/tuned")
+
+
+@pytest.fixture(scope="module")
+def summary() -> Summary:
+    return summarise(RECORDS)
+
+
+def settings_of_tune(summary: Summary) -> dict[str, TunedSetting]:
+    assert summary.tune is not None
+    return {one.info.id: one for one in summary.tune.settings}
+
+
+def makespan(cell: str, repeat: int) -> float:
+    (trial,) = (one for one in RECORDS.trials if (one.cell, one.repeat) == (cell, repeat))
+    return (trial.end - trial.start) / SECOND
+
+
+def test_the_grid_counts_the_measured_trials_and_one_attempt_for_each_call() -> None:
+    records = tune_records(failure_rate=0.3)
+    tune = summarise(records).tune
+    assert tune is not None
+    measured = sum(
+        sum(one.cell == name for one in records.attempts)
+        / sum(one.cell == name for one in records.trials)
+        for name in TRIED
+    )
+    ok = {(one.cell, one.repeat, one.workflow) for one in records.workflows if one.outcome == "ok"}
+    calls = sum((one.cell, one.repeat, one.workflow) in ok for one in records.calls) / len(ok)
+    untried = len(UNTRIED) * records.run.scenario["load"]["workflows"] * calls
+    assert tune.grid_attempts == pytest.approx(tune.grid_repeats * (measured + untried), abs=1)
+    assert tune.attempts == len(records.attempts) > len(records.calls)
+    assert tune.attempts < tune.grid_attempts
+
+
+def test_settings_are_compared_in_the_blocks_that_they_share(summary: Summary) -> None:
+    settings = settings_of_tune(summary)
+    assert summary.recommendation.candidate == BEST
+    for name in TRIED:
+        common = [at for at, cells in enumerate(BLOCKS) if {name, BEST} <= set(cells)]
+        logs = [math.log(makespan(name, at) / makespan(BEST, at)) for at in common]
+        against = settings[name].against
+        assert against is not None
+        assert math.log(against.value) == pytest.approx(sum(logs) / len(logs))
+    assert all(settings[name].against is None for name in UNTRIED)
+
+
+def test_a_setting_is_ruled_out_since_the_block_from_which_on_it_was(summary: Summary) -> None:
+    settings = settings_of_tune(summary)
+    said = {name: (one.ruled_out, one.since) for name, one in settings.items()}
+    assert said == {
+        TRIED[0]: ("slower", 1), BEST: (None, None), TRIED[2]: ("slower", 2),
+        UNTRIED[0]: ("same", 1), UNTRIED[1]: (None, None), UNTRIED[2]: ("slo", 1),
+    }  # fmt: skip
+    assert (settings[TRIED[2]].bound, settings[UNTRIED[2]].bound) == (1.02, 0.2)
+
+
+def test_what_was_expected_earlier_is_put_to_the_work_of_all_blocks(summary: Summary) -> None:
+    settings = settings_of_tune(summary)
+    # The leading setting was expected at 20, and at 40 in the last block: twice as much work.
+    expected = {name: one.expected for name, one in settings.items()}
+    values = {name: one.value for name, one in expected.items() if one is not None}
+    assert values == pytest.approx(
+        {TRIED[0]: 20, BEST: 40, TRIED[2]: 44, UNTRIED[0]: 80, UNTRIED[1]: 42, UNTRIED[2]: 120}
+    )
+
+
+def test_steps_say_what_was_tried_left_and_spent(summary: Summary) -> None:
+    assert summary.tune is not None
+    steps = summary.tune.steps
+    assert [step.cells for step in steps] == [*BLOCKS, ()]
+    assert [step.left for step in steps] == [6, 3, 2, 2]
+    assert [step.attempts for step in steps] == [
+        *(sum(one.repeat == block for one in RECORDS.attempts) for block in range(3)), 0
+    ]  # fmt: skip
+    assert sum(step.attempts for step in steps) == summary.tune.attempts
+
+
+def test_a_run_that_is_no_tune_has_none_of_this() -> None:
+    plain = RECORDS._replace(run=replace(RECORDS.run, tuned=False))
+    assert summarise(plain).tune is None
+
+
+def screen(summary: Summary, width: int) -> str:
+    return "\n".join(map(str, first_screen(summary, HERE, width)))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_first_screen_says_the_cost_and_compares_within_blocks(
+    summary: Summary, width: int
+) -> None:
+    text = screen(replace(summary, verdict=VIRTUAL_VERDICT), width)
+    assert summary.tune is not None
+    whole = " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= width
+    assert len(text.splitlines()) <= 24
+    assert (
+        f"{summary.tune.attempts} requests; the full grid, 6 settings with 5 repeats, would take "
+        "about " in whole
+    )
+    assert (
+        "Of 3 settings that were not tried, 1 loses too many workflows at a twin of the provider, "
+        "1 is the same as a tried one, 1 is not ruled out." in whole
+    )
+    assert "3 of 6 settings tried" in whole
+    assert "times as long: as *, in the same blocks" in whole
+    against = settings_of_tune(summary)[TRIED[0]].against
+    assert against is not None
+    (row,) = (line for line in text.splitlines() if line.startswith("  async 2 "))
+    assert row.split()[2] == f"{against.value:.2f}"
+
+
+def test_a_cost_is_rounded_as_it_is_an_estimate(summary: Summary) -> None:
+    assert summary.tune is not None
+    tune = replace(summary.tune, attempts=1234, grid_attempts=43210)
+    assert tune_cost(tune).startswith("1,234 requests;")
+    assert tune_cost(tune).endswith("would take about 43,000.")
+
+
+def test_all_results_have_a_line_for_each_block(summary: Summary) -> None:
+    output = Output(width=80, force_terminal=False)
+    with output.capture() as capture:
+        render_summary(summary, HERE, output)
+    said = " ".join(capture.get().split())
+    assert "block 1: 6 settings left; async 2 · full-jitter, async 4 · full-jitter" in said
+    assert (
+        "block 2: 3 settings left (1 too slow, 1 below the SLO, 1 the same as another ruled out)"
+        in said
+    )
+    assert "end: 2 settings left; at the end of the test" in said
+
+
+def drawn(summary: Summary) -> tuple[Chart, CurvePanel]:
+    chart = tuned_settings(about(summary, RECORDS))
+    assert chart is not None
+    (panel,) = chart.panels
+    assert isinstance(panel, CurvePanel)
+    return chart, panel
+
+
+def test_the_chart_has_what_is_expected_measured_and_ruled_out(summary: Summary) -> None:
+    chart, panel = drawn(summary)
+    settings = settings_of_tune(summary)
+    loose = [one for one in panel.series if one.shape == "loose"]
+    grey = [point for one in loose if one.look == "pale" for point in one.points]
+    crosses = [point for one in loose if one.look == "dark" for point in one.points]
+    others = [point for one in loose if one.look not in ("pale", "dark") for point in one.points]
+    assert sorted(point.y for point in grey) == pytest.approx([20, 44, 80, 120])
+    assert [point.hollow for point in grey].count(True) == 1
+    assert sorted((point.y, point.ringed) for point in others) == [(40, True), (42, False)]
+    mine = settings[BEST].measured
+    assert mine is not None
+    ratios = [one.value if (one := settings[name].against) else math.nan for name in TRIED]
+    assert [point.y for point in crosses] == pytest.approx([mine.value * one for one in ratios])
+    assert {one.name for one in panel.series if one.shape == "line"} == {"full-jitter", "none"}
+    assert [one.name for one in panel.series if one.shape == "dashed"] == ["misses the SLO"]
+    assert "4 of 6 settings are ruled out, 3 without a trial" in chart.finding
+    assert len(chart.table.columns[0].values) == 6
+
+
+def test_no_other_run_has_the_chart(summary: Summary) -> None:
+    assert tuned_settings(about(replace(summary, tune=None), RECORDS)) is None
+
+
+def test_the_report_has_the_chart_the_blocks_and_the_paired_column(summary: Summary) -> None:
+    page = read(render_report(summary, RECORDS))
+    section = page.one("section", id="tuned")
+    assert section.one("figure", id="tuned-settings")
+    blocks = rows_of(section.every("table")[-1])
+    assert list(blocks) == ["1", "2", "3", "end"]
+    assert blocks["2"]["settings left"] == "3"
+    assert blocks["2"]["requests"] == str(sum(one.repeat == 1 for one in RECORDS.attempts))
+    answers = rows_of(page.one("section", id="answer").one("table"))
+    assert answers["async 4"]["times as long"] == "1.00"
+    assert "3 of 6 settings tried" in page.text
+    assert "compared only in the blocks that both ran" in page.one("section", id="compared").text
+
+
+def test_what_would_prove_it_is_a_longer_tune(summary: Summary) -> None:
+    settles = SettlesWith(missing="both", max_repeats=20, workflows=80)
+    open_one = replace(
+        summary, recommendation=advice("open", BEST, settles_with=settles), virtual=True
+    )
+    (first, *_) = next_steps(open_one, HERE, Rerun("mine.toml", verb="tune"))
+    assert first.command == "harness tune mine.toml --set tune.max_blocks=20"
+    whole = " ".join(screen(open_one, 80).split())
+    assert "a new tune of at most 20 blocks would probably prove both" in whole
