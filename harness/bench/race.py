@@ -31,12 +31,14 @@ class TrialBatch(NamedTuple):
     """The trials until the next look: cell and repeat of each, in their order.
 
     They do not depend on each other. `cells`: the ids of the cells that are not dropped. `later`:
-    how many trials there can be after this batch.
+    how many trials there can be after this batch. `rest_s`: seconds between the end of one trial
+    at a real endpoint and the start of the next, in which its limits a minute recover.
     """
 
     trials: Sequence[tuple[CellInfo, int]]
     cells: frozenset[str]
     later: int
+    rest_s: float = 0.0
 
 
 def trial_batches(

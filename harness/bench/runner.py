@@ -19,6 +19,7 @@ import msgspec
 import harness
 from harness.bench import cells
 from harness.bench.cell_code import code_of_cell
+from harness.bench.endpoint_rest import EndpointRest
 from harness.bench.marked_answers import AnswerMarks
 from harness.bench.race import TrialBatch, judge_records, trial_batches
 from harness.bench.resume import RunProgress
@@ -168,8 +169,12 @@ def _measure_all(
             starting = time.monotonic_ns() - before  # is not charged to the budget
             limits = limits_of(begun.scenario, begun.run.away + starting)
             ledger, answered = Ledger(limits, begun.spent), set[str]()
-            for cell, repeat, left in _each_trial(chain([first], todo)):
+            rest = EndpointRest()
+            for cell, repeat, left, rest_s in _each_trial(chain([first], todo)):
                 endpoint = endpoints[cell.id]
+                facts = endpoint.scenario.endpoint.facts
+                if facts.simulation is None:
+                    rest.wait(rest_s - facts.settle * begun.run.time_scale)
                 name = endpoint.scenario.endpoint.model_dump_json()  # identifies the endpoint
                 hooks.before_trial(cell, repeat, left)
                 endpoint.server.begin_trial(cell.id, repeat)
@@ -193,17 +198,20 @@ def _measure_all(
                 _keep(ended.trial, _returning(ended), stopped, begun, writer, hooks)
                 if stopped is not None:
                     return stopped
+                rest.begin()
     except KeyboardInterrupt:  # between two trials, or while a server started or ended
         return INTERRUPTED
     return None
 
 
-def _each_trial(todo: Iterable[TrialBatch]) -> Iterator[tuple[CellInfo, int, TrialsLeft]]:
-    """Yield each trial of the batches with what is left, including it."""
+def _each_trial(
+    todo: Iterable[TrialBatch],
+) -> Iterator[tuple[CellInfo, int, TrialsLeft, float]]:
+    """Yield each trial of the batches with what is left, including it, and the rest before it."""
     for batch in todo:
         most = len(batch.trials) + batch.later
         for done, (cell, repeat) in enumerate(batch.trials):
-            yield cell, repeat, TrialsLeft(most - done, len(batch.cells))
+            yield cell, repeat, TrialsLeft(most - done, len(batch.cells)), batch.rest_s
 
 
 def _measure(
@@ -291,7 +299,7 @@ def _play_all(
     def each_batch() -> Iterator[Sequence[Task]]:
         for batch in todo:
             tasks = []
-            for cell, repeat, rest in _each_trial([batch]):
+            for cell, repeat, rest, _ in _each_trial([batch]):
                 tasks.append(Task(len(left), cell, repeat))
                 left.append(rest)
             yield tasks

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from harness.records.units import CountUnit, Index, OfField, Ratio, ShareUnit
+from harness.records.units import CountUnit, Index, OfField, Ratio, RealSeconds, ShareUnit
 
 TRIALS_A_BLOCK = 4
 """The most settings of a block: the leading one, and those that may be better."""
@@ -61,3 +61,4 @@ class TuneBlock(msgspec.Struct, frozen=True, kw_only=True):
     attempts: CountUnit[int]
     reason: str
     end: str = ""
+    rest_s: RealSeconds[float] = 0.0

@@ -32,7 +32,7 @@ from harness.tune.choice import (
     next_block,
     standing,
 )
-from harness.tune.expected import Forecast
+from harness.tune.expected import Forecast, Forecasts
 from harness.tune.forecasts import forecasts
 
 _SETTLING = 0.5
@@ -64,7 +64,7 @@ class TunePlan:
         run = begun.run
         every = {cell.id: cell for cell in run.cells}
         most = run.repeats
-        known: dict[str, Forecast] = {}
+        known = Forecasts()
         decided = list(each(directory, TuneBlock))
         number = 0
         while True:
@@ -72,7 +72,7 @@ class TunePlan:
                 block = decided[number]
             else:
                 with no_collector():
-                    block = _decide(directory, run, decided, known)
+                    block, known = _decide(directory, run, decided, known)
                 record(block)
                 decided.append(block)
                 self.tell(block)
@@ -84,39 +84,53 @@ class TunePlan:
                 if (name, block.block) not in begun.whole
             ]
             if trials:
-                yield TrialBatch(trials, frozenset(every), TRIALS_A_BLOCK * (most - number - 1))
+                yield TrialBatch(
+                    trials, frozenset(every), TRIALS_A_BLOCK * (most - number - 1), block.rest_s
+                )
             number += 1
 
 
 def _decide(
-    directory: Path, run: Run, decided: Sequence[TuneBlock], known: dict[str, Forecast]
-) -> TuneBlock:
-    """Return the decision before the next block.
+    directory: Path, run: Run, decided: Sequence[TuneBlock], known: Forecasts
+) -> tuple[TuneBlock, Forecasts]:
+    """Return the decision before the next block, and the forecasts that it was made from.
 
     `decided`: the blocks before it. `known`: the latest forecasts, which may be renewed.
     """
     candidates, number = candidates_of(run), len(decided)
     if number == 0:
         cells = _ordered(run, 0, first_block(list(candidates.values())))
-        return TuneBlock(
+        first = TuneBlock(
             block=0, cells=cells, leading="", regret=1.0, open=tuple(candidates), ruled_out=(),
             outlooks=(), attempts=0, reason="few, more and the most permits, to fit a twin to",
         )  # fmt: skip
+        return first, known
     records = Dataset.read(directory)
-    rules = rules_of(records.run)
-    objective = run.scenario["objective"]["minimise"]
-    contenders = {
-        one.name: one for one in contenders_after(number, records.cells.values(), objective)
-    }
     is_new = number <= _FORECAST_UNTIL or number in growing_looks(run.repeats).repeats
     before = decided[-1].ruled_out if not is_new else ()
     firm = {one.cell: one for one in before if _is_firm(one)}
-    if is_new or not known:
+    if is_new or not known.of:
         wanted = [cell for cell in run.cells if cell.id not in firm]
-        known.clear()
-        known.update(_forecasts(records, run, wanted, candidates, objective, number))
+        known = _forecasts(records, run, wanted, candidates, number)
+    block = _decision(records, number, candidates, known, firm)
+    return msgspec.structs.replace(block, rest_s=run.time_scale * known.recovery_s), known
+
+
+def _decision(
+    records: Dataset, number: int, candidates: Mapping[str, Candidate], known: Forecasts,
+    firm: Mapping[str, TuneRuledOut],
+) -> TuneBlock:  # fmt: skip
+    """Return the decision before a block, from all that is known.
+
+    `firm`: the settings that are not looked at.
+    """
+    run, rules = records.run, rules_of(records.run)
+    contenders = {
+        one.name: one
+        for one in contenders_after(number, records.cells.values(), _objective_of(run))
+    }
     dropped = dropped_by_looks(records, number)
-    knowledge = Knowledge(known, contenders)
+    knowledge = Knowledge(known.of, contenders)
     believed = {
         name: one
         for name, one in knowledge.beliefs().items()
@@ -124,7 +138,7 @@ def _decide(
     }
     required = Required(rules.asked, rules.success_margin, rules.margin)
     clean = unused_settings(list(contenders.values()))
-    costs = {name: one.requests for name, one in known.items()}
+    costs = {name: one.requests for name, one in known.of.items()}
     now = standing(believed, candidates, required, clean, costs, knowledge.difference)
     attempts = len(records.attempts)
     if now is None:
@@ -133,27 +147,30 @@ def _decide(
             block=number, cells=(), leading="", regret=1.0, open=(),
             ruled_out=tuple(firm.values()), outlooks=(), attempts=attempts, reason="", end=because,
         )  # fmt: skip
-    is_settling = now.regret <= _SETTLING * rules.margin and now.leading in contenders
     block = TuneBlock(
         block=number, cells=(), leading=now.leading, regret=now.regret, open=now.open,
         ruled_out=(*now.ruled_out, *firm.values()),
-        outlooks=tuple(_outlook(one, known.get(one.cell)) for one in believed.values()),
+        outlooks=tuple(_outlook(one, known.of.get(one.cell)) for one in believed.values()),
         attempts=attempts, reason="",
     )  # fmt: skip
     end = _reason_to_end(records, contenders, rules, block)
     if end:
         return _with(block, (), "", end)
+    is_settling = now.regret <= _SETTLING * rules.margin and now.leading in contenders
     chosen = next_block(now, believed, candidates, costs, rules.margin, is_settling=is_settling)
     budget = run.scenario["budget"].get("attempts")
     if budget is not None:
-        chosen = affordable(chosen, costs, budget - attempts)
+        left = budget - attempts
+        chosen = affordable(chosen, costs, left)
         if not chosen:
-            end = (
-                f"the next trial does not fit into the {budget - attempts:,} attempts that are left"
-            )
-            return _with(block, (), "", f"{end} of the budget")
-    reason = _reason(chosen, is_settling)
-    return _with(block, _ordered(run, number, chosen), reason, "")
+            end = f"the next trial does not fit into the {left:,} attempts left of the budget"
+            return _with(block, (), "", end)
+    return _with(block, _ordered(run, number, chosen), _reason(chosen, is_settling), "")
+
+
+def _objective_of(run: Run) -> str:
+    objective: str = run.scenario["objective"]["minimise"]
+    return objective
 
 
 def _is_firm(one: TuneRuledOut) -> bool:
@@ -208,16 +225,17 @@ def _candidate(cell: CellInfo, code: PolicyCode) -> Candidate:
 
 def _forecasts(
     records: Dataset, run: Run, wanted: Sequence[CellInfo], candidates: Mapping[str, Candidate],
-    objective: str, number: int,
-) -> Mapping[str, Forecast]:  # fmt: skip
+    number: int,
+) -> Forecasts:  # fmt: skip
     """Return the forecasts of some candidates; none if a twin cannot play this workflow."""
     limited = run.scenario["slo"]["workflow_latency"] is not None
     success = "in_time_rate" if limited else "success_rate"
     groups = {cell.id: candidates[cell.id].setting for cell in wanted}
     try:
-        return forecasts(records, wanted, groups, (objective, success), run.seed + number)
+        metrics = _objective_of(run), success
+        return forecasts(records, wanted, groups, metrics, run.seed + number)
     except InputError:
-        return {}
+        return Forecasts()
 
 
 def _ordered(run: Run, number: int, cells: Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -51,6 +51,17 @@ class Forecast:
     excess: float
     shares_draws: bool
     requests: float = 1.0
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """What a twin expects of each setting, by its id.
+
+    `recovery_s`: simulated seconds in which the provider's limit a minute recovers; 0 without one.
+    """
+
+    of: Mapping[str, Forecast] = field(default_factory=dict)
+    recovery_s: float = 0.0
 
 
 @dataclass(frozen=True)

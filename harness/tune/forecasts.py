@@ -14,7 +14,7 @@ from harness.analysis.decision import unused_settings
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import identity
 from harness.records.schema import CellInfo
-from harness.tune.expected import Forecast, model_error
+from harness.tune.expected import Forecast, Forecasts, model_error
 from harness.twin.bootstrap_fits import Shifts, bootstrap_shifts, error_of_shifts
 from harness.twin.fit import fit_observations
 from harness.twin.fitted_runs import (
@@ -88,8 +88,8 @@ class _Twin:
 def forecasts(
     records: Dataset, candidates: Sequence[CellInfo], groups: Mapping[str, Hashable],
     metrics: tuple[str, str], seed: int,
-) -> dict[str, Forecast]:  # fmt: skip
-    """Return what is expected of each candidate, by its id.
+) -> Forecasts:  # fmt: skip
+    """Return what is expected of each candidate.
 
     `records`: of the run so far. `groups`: by candidate, what it shares with those that are the
     same where nothing fails. `metrics`: the objective, and the share of good workflows. A
@@ -135,7 +135,8 @@ def forecasts(
                 one = replace(one, requests=requests[info.id])
                 for same in stands_for[info.id]:
                     found |= {name: replace(one, cell=name) for name in alike[played_as(same)]}
-    return found
+    rate = fit.limits.rate
+    return Forecasts(found, 0.0 if rate is None else rate.burst)
 
 
 def _play_all(

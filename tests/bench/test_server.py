@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.bench.endpoint_rest import EndpointRest
 from harness.bench.runner import target_of
 from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import parse_scenario
@@ -111,3 +112,15 @@ def test_a_connection_is_closed_after_each_request_where_the_scenario_says_so(
     endpoint: str, header: str | None
 ) -> None:
     assert attempt_headers(*attempt(endpoint, "fan_out")).get("connection") == header
+
+
+def test_a_rest_begins_when_a_trial_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    EndpointRest().wait(60)
+    rest = EndpointRest(ended=90.0)
+    rest.wait(60)
+    rest.wait(5)
+    rest.wait(0)
+    assert slept == [50.0, 0.0]

@@ -122,3 +122,14 @@ def test_a_wrong_key_is_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_limit_a_minute_lets_a_real_endpoint_rest(tmp_path: Path) -> None:
+    text = SCENARIO.replace("concurrency_cap = 6", 'requests_per_minute = 60\nburst = "20s"')
+    (tmp_path / "minute.toml").write_text(text)
+    arguments = ["tune", str(tmp_path / "minute.toml"), "--out", str(tmp_path / "run"), "--quiet"]
+    few = ["tune.permits=[4, 12]", "tune.retry=['patient']", "tune.max_blocks=3"]
+    assert main([*arguments, *(word for one in few for word in ("--set", one))]) == 0
+    rests = [block.rest_s for block in each(tmp_path / "run", TuneBlock)]
+    assert rests[0] == 0
+    assert rests[1] == pytest.approx(20, rel=0.2)
