@@ -18,17 +18,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationInfo,
-    WithJsonSchema,
-    WrapValidator,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticKnownError
 
 from harness.analysis.looks import FEWEST_REPEATS, Looks, growing_looks, one_look
 from harness.analysis.question import Question
+from harness.bench.swept_values import PermitsValue, different_values
+from harness.bench.tune_section import Tune
 from harness.config.budget import PRICE_WAY_OUT, Budget, check_budget
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
 from harness.config.load import LIVE_WARMUP_CALLS, Load
@@ -87,52 +85,14 @@ _SAME_IN_ALL_CELLS = {
 """Keys of these sections that cannot differ, and what to do instead."""
 
 
-def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return `values`; raise ValueError if two of them are equal."""
-    if len({json.dumps(value, sort_keys=True, default=str) for value in values}) != len(values):
-        raise ValueError("duplicate value; remove one")
-    return values
-
-
 def _repeats(value: object) -> object:
     if value != "auto" and (type(value) is not int or not 1 <= value <= 1_000_000):
         raise ValueError("must be a whole number of at least 1, or 'auto'")
     return value
 
 
-def _permits(value: object) -> object:
-    """Return a number of permits or a name; raise the error of the number for another value."""
-    if isinstance(value, str):
-        return value
-    if type(value) is not int:
-        raise PydanticKnownError("int_type")
-    if value < 1:
-        raise PydanticKnownError("greater_than_equal", {"ge": 1})
-    if value > _MOST_PERMITS:
-        raise PydanticKnownError("less_than_equal", {"le": _MOST_PERMITS})
-    return value
-
-
-_MOST_PERMITS = 1_000_000
-
-PermitsValue = Annotated[
-    int | str,
-    BeforeValidator(_permits),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": _MOST_PERMITS},
-                {"type": "string", "description": "the name of a limit that adapts"},
-            ]
-        }
-    ),
-]
-
 FEWEST_FOR_P95 = 13
 """The fewest workflows of a repeat that have a 95th percentile (`percentile_by_repeat`)."""
-
-MOST_TUNED_PERMITS = 4096
-"""The most permits of a range: more are more than a process can use."""
 
 DEFAULT_MAX_REPEATS = 60
 """How often a cell runs at most with `sweep.repeats = "auto"`, unless the scenario says it."""
@@ -155,7 +115,7 @@ class Sweep(Section):
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Annotated[Several[Any], AfterValidator(_different)]]
+    __pydantic_extra__: dict[str, Annotated[Several[Any], AfterValidator(different_values)]]
 
     mode: Annotated[Several[Mode], AfterValidator(distinct)] = ("async",)
     """`sync` makes one call after another, `threads` has a thread for each call, `async` an event
@@ -182,7 +142,8 @@ class Sweep(Section):
             return values
         if values.get("repeats") == "auto":
             values = {"max_repeats": DEFAULT_MAX_REPEATS, **values}
-        _check_swept_keys({key: values[key] for key in values if key not in cls.model_fields})
+        swept = {key: values[key] for key in values if key not in cls.model_fields}
+        _check_swept_keys(swept, cls)
         return values
 
     @model_validator(mode="after")
@@ -214,10 +175,13 @@ class Sweep(Section):
         return self.__pydantic_extra__
 
 
-def _check_swept_keys(swept: Mapping[str, Any]) -> None:
-    """Raise SettingError if a dotted key cannot be swept, or contains another one."""
+def _check_swept_keys(swept: Mapping[str, Any], section: type[Section]) -> None:
+    """Raise SettingError if a dotted key cannot be swept, or contains another one.
+
+    `section`: of the keys.
+    """
     for key, options in swept.items():
-        if problem := sweep_objection(key):
+        if problem := sweep_objection(key, section):
             raise SettingError(problem, key)
         for option in options if isinstance(options, list | tuple) else [options]:
             if key.startswith("retry.") and isinstance(option, Mapping) and "layers" in option:
@@ -236,8 +200,8 @@ _SAME_IN_ALL_POLICIES = {
 """Keys of a policy that cannot differ, and what to do instead."""
 
 
-def sweep_objection(key: str) -> str | None:
-    """Return why `key` cannot be swept; None if it can."""
+def sweep_objection(key: str, section: type[Section] = Sweep) -> str | None:
+    """Return why `key` cannot be swept; None if it can. `section`: that has it."""
     try:
         parts = split_key(key)
     except ValueError:
@@ -255,98 +219,12 @@ def sweep_objection(key: str) -> str | None:
         return f"cannot vary within a run; keys of these sections can: {can}"
     if key in SWEPT_SECTIONS:
         return f'write the whole dotted key in quotes: "{key}.KEY" = ["a", "b"]'
-    close = nearest(parts[0] if len(parts) > 1 else key, (*Sweep.model_fields, *SWEPT_SECTIONS))
+    own = tuple(section.model_fields)
+    close = nearest(parts[0] if len(parts) > 1 else key, (*own, *SWEPT_SECTIONS))
     return (
-        f"unknown key{close}; use one of {', '.join(Sweep.model_fields)}, or a dotted key "
+        f"unknown key{close}; use one of {', '.join(own)}, or a dotted key "
         'of the scenario in quotes, such as "endpoint.model" = ["a", "b"]'
     )
-
-
-class PermitRange(Section):
-    """Permits from `min` to `max`, in steps of about an eighth.
-
-    Example::
-
-        [tune]
-        permits = { min = 1, max = 256 }
-    """
-
-    min: Count = 1
-    """The fewest permits."""
-    max: Annotated[Count, Field(le=MOST_TUNED_PERMITS)]
-    """The most permits."""
-
-    @model_validator(mode="after")
-    def _are_in_order(self) -> PermitRange:
-        if self.min > self.max:
-            raise SettingError(
-                f"is more than max = {self.max}; exchange them", "min", value=self.min
-            )
-        return self
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """The permits that can be chosen."""
-        found = [self.min]
-        while found[-1] < self.max:
-            found.append(min(self.max, found[-1] + max(1, found[-1] // 8)))
-        return tuple(found)
-
-
-_PERMITS = TypeAdapter[Any](Annotated[Several[PermitsValue], AfterValidator(distinct)])
-
-
-def _tuned_permits(value: Any, _: object) -> Any:
-    """Return a range, or the values of a list: an error is about the one that was meant."""
-    if isinstance(value, PermitRange) or value is None:
-        return value
-    if isinstance(value, Mapping):
-        return PermitRange.model_validate(value)
-    return _PERMITS.validate_python(value)
-
-
-class Tune(Section):
-    """The values that `harness tune` chooses from; those of `[sweep]` if they are absent.
-
-    It also takes the dotted keys that `[sweep]` takes.
-
-    Example::
-
-        [tune]
-        permits = { min = 1, max = 256 }
-        retry = ["openai-sdk", "aws-standard"]
-        "endpoint.model" = ["small", "large"]
-    """
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Annotated[Several[Any], AfterValidator(_different)]]
-
-    permits: Annotated[
-        PermitRange | Several[PermitsValue] | None, WrapValidator(_tuned_permits)
-    ] = None
-    """The most attempts in flight: numbers and names of limits, or `{ min = 1, max = 256 }`."""
-    retry: Annotated[Several[Name], AfterValidator(distinct)] | None = None
-    """Names of retry policies."""
-    max_blocks: Annotated[Count, Field(ge=FEWEST_REPEATS)] = 12
-    """The most blocks of trials. A block has one trial of each of at most four settings."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keys_are_known(cls, values: Any) -> Any:
-        if isinstance(values, Mapping):
-            swept = {key: values[key] for key in values if key not in cls.model_fields}
-            _check_swept_keys(swept)
-        return values
-
-    @property
-    def axes(self) -> dict[str, Any]:
-        """The values of each key of `[sweep]` that this section replaces."""
-        permits = self.permits.steps if isinstance(self.permits, PermitRange) else self.permits
-        own = {"permits": permits, "retry": self.retry}
-        return {
-            **{key: list(values) for key, values in own.items() if values is not None},
-            **{key: list(values) for key, values in self.__pydantic_extra__.items()},
-        }
 
 
 class Objective(Section):
@@ -484,6 +362,14 @@ class Scenario(Section):
             known = (*known, *endpoint.extra_body_by_phase)
         bodies = filled(endpoint.extra_body_by_phase, known, {}, key)
         return endpoint.model_copy(update={key: bodies})
+
+    @field_validator("tune", mode="before")
+    @classmethod
+    def _tuned_keys_are_known(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            own = {key: values[key] for key in values if key not in Tune.model_fields}
+            _check_swept_keys(own, Tune)
+        return values
 
     @field_validator("load")
     @classmethod

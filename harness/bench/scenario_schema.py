@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.bench.scenario import SWEPT_SECTIONS, Scenario, Sweep
+from harness.bench.tune_section import Tune
 from harness.config.kinds import KindTable
 from harness.endpoints.registry import ENDPOINTS
 from harness.limits.registry import LIMIT_KINDS
@@ -52,9 +53,10 @@ def scenario_schema() -> dict[str, Any]:
     for table in tables.values():
         if "topics_file" in table["properties"]:  # it can stand for the topics
             table["required"].remove("topics")
-    sweep = tables[Sweep.__name__]
-    sweep["patternProperties"] = {rf"^({'|'.join(SWEPT_SECTIONS)})\.": {}}
-    sweep["additionalProperties"] = False
+    for section in (Sweep, Tune):
+        swept = tables[section.__name__]
+        swept["patternProperties"] = {rf"^({'|'.join(SWEPT_SECTIONS)})\.": {}}
+        swept["additionalProperties"] = False
     used = _referred_to(whole, tables, {})  # not the base classes of the kinds
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

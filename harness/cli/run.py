@@ -37,17 +37,35 @@ def own_endpoint(options: argparse.Namespace) -> OwnEndpoint | None:
 
 def run_scenario(options: argparse.Namespace) -> int:
     """Run the scenario that the options name, or resume a run, and show the results."""
+    return begin_or_resume(options, is_tune=False)
+
+
+def begin_or_resume(options: argparse.Namespace, *, is_tune: bool) -> int:
+    """Run the scenario that the options name, or resume a run, and return the exit code.
+
+    `is_tune`: choose the trials while the run goes on.
+    """
     if options.resume:
         from harness.cli.execute import resume_run
 
         return resume_run(options)
     if options.scenario is None:
-        raise InputError("run: no scenario; give one, or resume a run with --resume RUN")
+        command = "tune" if is_tune else "run"
+        raise InputError(f"{command}: no scenario; give one, or continue a run with --resume RUN")
     from harness.cli.plan import estimate_run, profiles_of, show_plan
 
     scenario, own, dropped = loaded(options)
+    if is_tune:
+        from harness.tune.candidates import tune_scenario
+
+        scenario = tune_scenario(scenario, options.scenario, options.set)
     profiles = profiles_of(scenario, options.scenario)
     expected = estimate_run(scenario, profiles)
+    if is_tune:
+        from harness.bench.estimate import of_chosen_trials
+        from harness.records.tune_blocks import TRIALS_A_BLOCK
+
+        expected = of_chosen_trials(expected, TRIALS_A_BLOCK)
     announce(scenario, expected, own, dropped, quiet=options.quiet)
     if options.dry_run:
         if not options.quiet:
@@ -56,7 +74,7 @@ def run_scenario(options: argparse.Namespace) -> int:
 
     from harness.cli.execute import start_run
 
-    return start_run(scenario, profiles, expected, options)
+    return start_run(scenario, profiles, expected, options, is_tune=is_tune)
 
 
 def loaded(options: argparse.Namespace) -> tuple[Scenario, OwnEndpoint | None, list[str]]:

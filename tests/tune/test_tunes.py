@@ -112,6 +112,14 @@ def test_tune_needs_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
         ('tune.retry=["unknown"]', "unknown"),
         ("tune.max_blocks=1", "max_blocks"),
         ("tune.speed=[1]", "speed"),
+        ('tune.permits=["elastc"]', "--set tune.permits[0] = 'elastc': unknown limit"),
+        ('tune.retry=["unknown"]', "--set tune.retry[0] = 'unknown': unknown policy"),
+        (
+            'tune."workflow.sub_questions"=[0]',
+            '--set tune."workflow.sub_questions"[0] = 0: must be 1 to 1000 branches',
+        ),
+        ('tune.mode=["async"]', "tune.mode: unknown key; use one of permits, retry, max_blocks"),
+        ("sweep.permits=[0]", "sweep.permits[0] = 0: must be at least 1"),
     ],
 )
 def test_a_wrong_key_is_one_line(
@@ -122,6 +130,7 @@ def test_a_wrong_key_is_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+    assert key.startswith("sweep.") or "sweep." not in error
 
 
 def test_a_limit_a_minute_lets_a_real_endpoint_rest(tmp_path: Path) -> None:
