@@ -3,8 +3,8 @@
 The logarithm of the objective and the logit of the success rate have a process each. Its covariance
 is Matern 5/2 over the logarithm of the permits, times a correlation between different policies. The
 trials of one block share a part, as their draws are the same. The mean is constant and unknown; the
-other parameters maximise the marginal likelihood. The next trial is that with the highest expected
-improvement, times the probability that the cell meets the SLO.
+other parameters maximise the marginal likelihood. The next trial is that of the cell with the
+highest expected improvement, times the probability that it meets the SLO.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ _BOUNDS = {
 }  # fmt: skip
 """Of the standard deviations, of the length in doublings of the permits, and of how far the
 correlation between policies is below 1."""
+_NO_GAIN = 0.001
+"""An expected improvement that is worth no trial: a twentieth of the margin."""
+_SURE = 0.975
 _STARTS = (
     {"amplitude": 0.5, "length": 2.0, "apart": 0.1, "block": 0.02, "noise": 0.02},
     {"amplitude": 0.3, "length": 0.8, "apart": 0.4, "block": 0.05, "noise": 0.05},
@@ -34,7 +37,7 @@ _STARTS = (
 
 
 class Measured(NamedTuple):
-    """A trial: the number of its cell, its block, its values and its requests."""
+    """A trial: the number of its cell, its block, its values, its requests and failed requests."""
 
     cell: int
     repeat: int
@@ -42,6 +45,7 @@ class Measured(NamedTuple):
     good: float
     tried: float
     requests: float
+    failed: float
 
 
 class Observations(NamedTuple):
@@ -61,49 +65,98 @@ class _Solved(NamedTuple):
     loss: float
 
 
+class _Expected(NamedTuple):
+    """What is expected of all cells.
+
+    `mean` and `covariance`: of the logarithms of the objective. `chance`: that a cell meets the
+    SLO. `guess`: the best measured cell of those that likely do, else the one that likeliest does.
+    """
+
+    mean: Values
+    covariance: Values
+    chance: Values
+    guess: int
+
+
 def next_trial(where: Values, seen: Sequence[Measured]) -> int:
-    """Return the cell with the highest constrained expected improvement.
+    """Return the cell with the highest constrained expected improvement over the best guess.
 
     `where`: shape cells, 2: the logarithm of the permits to base 2, and the number of the policy.
-    While no measured cell is likely to meet the SLO, it is the one that most likely does.
+    It is the best guess itself, if nothing else is expected to improve on it, until it is sure to
+    meet the SLO. While no measured cell is likely to meet it, it is the cell that likeliest does. A
+    cell without a failure stands for those with other policies and the same permits.
     """
-    mean, deviation, chance = _expected(where, seen)
-    able = [one.cell for one in seen if chance[one.cell] >= 0.5]
-    if not able:
-        return int(np.argmax(chance))
-    gain = mean[able].min() - mean
-    at = gain / deviation
+    mean, covariance, chance, guess = _expected(where, seen)
+    same = copies(where, seen)
+    if chance[guess] < 0.5:
+        return int(np.argmax(np.where(same, 0.0, chance)))
+    each = np.diag(covariance)
+    spread = np.sqrt(np.maximum(each + each[guess] - 2 * covariance[guess], 1e-12))
+    gain = mean[guess] - mean
+    at = gain / spread
     density = np.exp(-at * at / 2) / math.sqrt(2 * math.pi)
-    improvement = gain * special.ndtr(at) + deviation * density
-    return int(np.argmax(improvement * chance))
+    improvement = chance * (gain * special.ndtr(at) + spread * density)
+    improvement[guess] = _NO_GAIN if chance[guess] < _SURE else 0.0
+    improvement[same] = 0.0
+    return int(np.argmax(improvement))
+
+
+def copies(where: Values, seen: Sequence[Measured]) -> NDArray[np.bool_]:
+    """Return which cells another one stands for: the first measured one with these permits."""
+    troubled = {one.cell for one in seen if one.failed}
+    same = np.zeros(len(where), bool)
+    for cell in dict.fromkeys(one.cell for one in seen):
+        if cell not in troubled and not same[cell]:
+            same |= where[:, 0] == where[cell, 0]
+            same[cell] = False
+    return same
 
 
 def best_guess(where: Values, seen: Sequence[Measured]) -> int:
     """Return the measured cell with the best expected objective of those that likely are able."""
-    mean, _, chance = _expected(where, seen)
-    measured = sorted({one.cell for one in seen})
-    able = [at for at in measured if chance[at] >= 0.5]
-    if not able:
-        return max(measured, key=lambda at: float(chance[at]))
-    return min(able, key=lambda at: float(mean[at]))
+    return _expected(where, seen).guess
 
 
-def _expected(where: Values, seen: Sequence[Measured]) -> tuple[Values, Values, Values]:
-    """Return mean and deviation of each cell's log objective, and the chance that it is able."""
+def _expected(where: Values, seen: Sequence[Measured]) -> _Expected:
     points = where[[one.cell for one in seen]]
     repeats = np.array([one.repeat for one in seen], float)
-    good = np.array([one.good + 0.5 for one in seen])
-    lost = np.array([one.tried - one.good + 0.5 for one in seen])
     logs = np.log([max(one.makespan, 1e-9) for one in seen])
-    mean, deviation = posterior(Observations(points, repeats, logs, np.zeros(len(seen))), where)
-    success = Observations(points, repeats, np.log(good / lost), 1 / good + 1 / lost)
-    share, error = posterior(success, where)
-    return mean, deviation, special.ndtr((share - special.logit(ASKED)) / error)
+    trials = Observations(points, repeats, logs, np.zeros(len(seen)))
+    mean, covariance = posterior(trials, where)
+    share, error = posterior(_successes(where, seen), where, own_noise=False)
+    chance = special.ndtr((share - special.logit(ASKED)) / np.sqrt(np.diag(error)))
+    measured = sorted({one.cell for one in seen})
+    able = [at for at in measured if chance[at] >= 0.5]
+    guess = min(able, key=lambda at: float(mean[at])) if able else None
+    if guess is None:
+        guess = max(measured, key=lambda at: float(chance[at]))
+    return _Expected(mean, covariance, chance, guess)
 
 
-def posterior(data: Observations, where: Values) -> tuple[Values, Values]:
-    """Return the mean and the standard deviation of the process at some points."""
-    bounds = [(math.log(low), math.log(high)) for low, high in _BOUNDS.values()]
+def _successes(where: Values, seen: Sequence[Measured]) -> Observations:
+    """Return the logit of each cell's success rate, from all of its trials together.
+
+    Logits of single trials would be biased: those with more failures have the smaller variance.
+    """
+    good, lost = (dict.fromkeys([one.cell for one in seen], 0.5) for _ in range(2))
+    for one in seen:
+        good[one.cell] += one.good
+        lost[one.cell] += one.tried - one.good
+    successes, losses = np.array(list(good.values())), np.array(list(lost.values()))
+    cells = np.arange(len(good), dtype=float)  # none shares a block with another one
+    variances = 1 / successes + 1 / losses
+    return Observations(where[list(good)], cells, np.log(successes / losses), variances)
+
+
+def posterior(
+    data: Observations, where: Values, *, own_noise: bool = True
+) -> tuple[Values, Values]:
+    """Return the mean and the covariance of the process at some points.
+
+    `own_noise`: whether the errors of the observations have more than their known variances.
+    """
+    limits = _BOUNDS if own_noise else _BOUNDS | dict.fromkeys(("block", "noise"), (1e-3, 1e-3))
+    bounds = [(math.log(low), math.log(high)) for low, high in limits.values()]
     found = [
         optimize.minimize(
             loss_and_slopes,
@@ -121,9 +174,9 @@ def posterior(data: Observations, where: Values) -> tuple[Values, Values]:
     across = _covariance(best, where, data.where)
     inverse = linalg.cho_solve((solved.factor, True), across.T)
     mean = solved.mean + across @ solved.rest
-    variance = best[0] ** 2 - (across * inverse.T).sum(1)
-    variance += (1 - across @ solved.ones) ** 2 / solved.ones.sum()
-    return mean, np.sqrt(np.maximum(variance, 1e-12))
+    unknown = 1 - across @ solved.ones
+    covariance = _covariance(best, where, where) - across @ inverse
+    return mean, covariance + np.outer(unknown, unknown) / solved.ones.sum()
 
 
 def _covariance(point: Values, one: Values, other: Values) -> Values:

@@ -144,9 +144,10 @@ def spend(rows: advice.Bank, requests: float, choose: Choose) -> list[Measured]:
         left -= row["attempts"]
         if left < 0:
             break
-        seen.append(
-            Measured(at, have[at], row["makespan"], row["good"], row["tried"], row["attempts"])
-        )
+        seen.append(Measured(
+            at, have[at], row["makespan"], row["good"], row["tried"], row["attempts"],
+            row["failed"],
+        ))  # fmt: skip
         have[at] += 1
     return seen
 

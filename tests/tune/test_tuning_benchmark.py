@@ -15,6 +15,7 @@ from benchmarks.gaussian_process import (
     Measured,
     Observations,
     best_guess,
+    copies,
     loss_and_slopes,
     next_trial,
 )
@@ -54,7 +55,7 @@ def a_tune(seed: int, state: str, cell: str | None, leading: str = "best") -> Tu
 
 
 def measured(cell: int, makespan: float, good: float = 20) -> Measured:
-    return Measured(cell, 0, makespan, good, 20, 200)
+    return Measured(cell, 0, makespan, good, 20, 200, 20 - good)
 
 
 def test_the_regret_of_a_cell_is_relative_to_the_best_one_that_meets_the_slo() -> None:
@@ -252,6 +253,12 @@ def test_a_gaussian_process_finds_the_best_of_a_smooth_curve_with_a_cliff() -> N
         seen.append(trial(next_trial(where, seen)))
     assert makespans[best_guess(where, seen)] == pytest.approx(makespans[best], rel=0.02)
     assert where[best_guess(where, seen), 1] == 0
+
+
+def test_a_cell_without_a_failure_stands_for_the_other_policies() -> None:
+    where = np.array([(permits, policy) for permits in (1.0, 2.0, 3.0) for policy in (0, 1)])
+    seen = [measured(0, 100, 19), measured(3, 60), measured(2, 60), measured(5, 50)]
+    assert copies(where, seen).tolist() == [False, False, True, False, True, False]
 
 
 def test_the_slopes_of_the_likelihood_are_those_of_its_differences() -> None:
