@@ -3,12 +3,14 @@
 Each draws its trials from the bank of a provider: the r-th trial of each cell is of the same block,
 so all draws are the same in all cells. None makes a trial that would exceed its requests.
 
-- grid: five repeats of all cells.
-- race: `repeats = "auto"`. Its first block takes a fifth of the grid, so at 6 and 15 % it has
-  measured a part of the cells, in the random order of a run.
-- halving: starts with as many cells, spread over the permits, that it can end with; each rung
-  measures the cells that are left once more and keeps the better half.
-- gaussian process: see `benchmarks.gaussian_process`.
+- full grid: five repeats of all cells. At 6 % it is where the race is.
+- race: `repeats = "auto"`, at 6 and 15 %. Its first block takes a fifth of the grid, so it has
+  measured a part of the cells then, in the random order of a run. "to its end": until it is
+  settled, or has 60 blocks.
+- Gaussian process: see `benchmarks.gaussian_process`. A cell without a failed request stands for
+  those that differ in their policy alone, as in a tune.
+- successive halving: starts with as many cells as it can end with, spread over the permits. Each
+  rung measures the cells that are left once more and keeps the better half.
 """
 
 from __future__ import annotations
