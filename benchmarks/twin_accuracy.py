@@ -1,6 +1,6 @@
 """How near a twin's predictions come, on simulated providers. Simulated.
 
-    python -m benchmarks.twin_accuracy [--fits 40] [--only NAME] [--jobs 2]
+    python -m benchmarks.twin_accuracy [--fits 40] [--first 1] [--only NAME] [--jobs 2]
 
 From one run of at most 300 calls, at two permit counts between its smallest and its largest, with
 two retry policies that are not in it, a twin predicts makespan and time to first token. The truth
@@ -193,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fits", type=int, default=40)
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--only", action="append", choices=list(providers()))
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args(arguments)
@@ -202,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     holds = True
     with ProcessPoolExecutor(options.jobs) as pool:
         for name in options.only or providers():
-            tasks = [(name, seed) for seed in range(1, options.fits + 1)]
+            tasks = [(name, seed) for seed in range(options.first, options.first + options.fits)]
             found = [one for fit in pool.map(one_fit, tasks) for one in fit]
             within = show(name, found)
             holds &= within or name not in MODELLED
