@@ -6,8 +6,8 @@
 The nine providers of `benchmarks.advice`, with 12 permit counts and its 3 retry policies: 36 cells,
 each trial with 20 workflows of ten calls in virtual time, SLO 90 %. A bank of blocks of each
 provider, which is kept in FOLDER, says what is true. Each seed runs one tune as `harness tune` does
-it, until its requests reach 15 % of the full grid's: five repeats of all cells. FOLDER has a line
-for each seed that has ended, so a run that was killed goes on where it was.
+it, with a budget of 15 % of the requests of the full grid: five repeats of all cells. FOLDER has a
+line for each seed that has ended, so a run that was killed goes on where it was.
 
 The regret of a cell is how much longer its makespan is, in truth, than that of the best cell that
 meets the SLO; it is 100 % if the cell is in truth below the SLO, or if there is none. The

@@ -19,8 +19,6 @@ from harness.analysis.selection import Dataset
 from harness.analysis.tuned import judge_tune
 from harness.bench import runner
 from harness.bench.cells import expand
-from harness.bench.race import TrialBatch
-from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario
 from harness.records.tune_blocks import TuneBlock
 from harness.simulator.profiles import load_profile
@@ -74,40 +72,25 @@ class TunedSeed(msgspec.Struct, frozen=True):
         return within[-1] if within and within[-1].leading else None
 
 
-class _BudgetedTune:
-    """Plans a tune that ends at the decision at which its requests reach a budget."""
-
-    def __init__(self, budget: float) -> None:
-        self.budget, self.told = budget, list[TuneBlock]()
-
-    def __call__(
-        self, begun: RunProgress, directory: Path, record: Callable[[TuneBlock], None]
-    ) -> Iterator[TrialBatch]:
-        """Yield the blocks: see `TrialPlan`."""
-        for batch in TunePlan(self.told.append)(begun, directory, record):
-            if self.told[-1].attempts >= self.budget:
-                return
-            yield batch
-
-
-def scenario_of(provider: str, seed: int) -> Scenario:
-    """Return the scenario of the tune of a seed."""
+def scenario_of(provider: str, seed: int, budget: float) -> Scenario:
+    """Return the scenario of the tune of a seed, which sends at most `budget` requests."""
+    asking = f"{_ASKING}[budget]\nattempts = {round(budget)}\n"
     return tune_scenario(
-        advice.scenario(provider, FIRST_SEED + seed, PERMITS, _ASKING), "benchmarks.tuning"
+        advice.scenario(provider, FIRST_SEED + seed, PERMITS, asking), "benchmarks.tuning"
     )
 
 
 def tuned(provider: str, budget: float, seed: int) -> TunedSeed:
     """Run one tune until it ends or its requests reach the budget."""
-    scenario = scenario_of(provider, seed)
+    scenario = scenario_of(provider, seed, budget)
     endpoint: Any = scenario.endpoint
     simulation = endpoint.facts.simulation
     profile = load_profile(simulation.profile, simulation.overrides).as_dict()
     profiles = {cell.id: profile for cell in expand(scenario)}
     hooks = runner.Hooks(*[lambda *_: None] * len(runner.Hooks._fields))
-    plan, before = _BudgetedTune(budget), sum(os.times()[:4])
+    before = sum(os.times()[:4])
     with tempfile.TemporaryDirectory(prefix="tuning-") as folder:
-        runner.run(scenario, profiles, {}, Path(folder), hooks, plan=plan)
+        runner.run(scenario, profiles, {}, Path(folder), hooks, plan=TunePlan(lambda _: None))
         cpu_s = sum(os.times()[:4]) - before
         records, blocks = Dataset.read(Path(folder)), list(each(Path(folder), TuneBlock))
     done = 1 + max(trial.repeat for trial in records.trials)
@@ -125,7 +108,7 @@ def tunes_of(
     provider: str, seeds: int, budget: float, jobs: int, folder: Path
 ) -> Sequence[TunedSeed]:
     """Return the tunes of a provider; run those that the folder does not have."""
-    asked = msgspec.json.encode(scenario_of(provider, 0).as_dict())
+    asked = msgspec.json.encode(scenario_of(provider, 0, budget).as_dict())
     version = digest(sources_of(_DECIDING), [asked, str(budget).encode()])
     path = versioned(folder, provider, version)
     return in_processes(path, TunedSeed, seeds, jobs, partial(tuned, provider, budget))

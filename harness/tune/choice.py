@@ -18,6 +18,10 @@ _ALIKE = 0.25
 _MOST_TURNS = 4
 """How often a better setting is looked for: pairs that were measured in different blocks need not
 agree, so that there may be no best one."""
+_MOST_TIMES_CHEAPEST = 5.0
+"""While a tune searches, a block has two settings, and others as long as all of its trials together
+take at most so many times the requests of the cheapest trial. So retries at many permits do not
+spend what further decisions need."""
 _NO_GAIN = 0.05
 """A setting is not tried for what it may gain if that is less than this share of the margin."""
 
@@ -226,7 +230,12 @@ def next_block(
         settings = {candidates[one].setting for one in chosen}
         if known[name].trials or candidates[name].setting not in settings:
             chosen.append(name)
-    return chosen[:TRIALS_A_BLOCK]
+    chosen = chosen[:TRIALS_A_BLOCK]
+    if is_settling or not costs:
+        return chosen
+    limit = _MOST_TIMES_CHEAPEST * min(costs.values())
+    first = chosen[:2]
+    return first + affordable(chosen[2:], costs, limit - sum(costs.get(one, 0.0) for one in first))
 
 
 def affordable(cells: Sequence[str], costs: Mapping[str, float], left: float) -> list[str]:

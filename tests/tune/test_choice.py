@@ -106,6 +106,26 @@ def test_a_block_tries_one_policy_of_a_setting_without_trials() -> None:
     assert block == ["8 safe", "16 safe", "32 safe"]
 
 
+def test_dear_settings_are_not_tried_together_while_a_tune_searches() -> None:
+    every = candidates("8 safe", "16 safe", "32 safe", "64 safe")
+    beliefs = {
+        "8 safe": known("8 safe", 98), "16 safe": known("16 safe", 99, 0.05, trials=0),
+        "32 safe": known("32 safe", 99, 0.04, trials=0),
+        "64 safe": known("64 safe", 99, 0.03, trials=0),
+    }  # fmt: skip
+    now = standing(beliefs, every, ASKED, ())
+    assert now is not None
+    costs = {"8 safe": 200.0, "16 safe": 600.0, "32 safe": 600.0, "64 safe": 150.0}
+
+    def block(is_settling: bool) -> list[str]:
+        return next_block(now, beliefs, every, costs, ASKED.margin, is_settling=is_settling)
+
+    assert block(is_settling=False) == ["8 safe", "64 safe"]
+    assert len(block(is_settling=True)) == 4
+    costs["16 safe"] = 200.0
+    assert block(is_settling=False) == ["8 safe", "16 safe", "64 safe"]
+
+
 def test_what_does_not_fit_into_the_budget_is_left_out() -> None:
     costs = {"lead": 200.0, "dear": 600.0, "cheap": 150.0}
     assert affordable(["lead", "dear", "cheap"], costs, 500) == ["lead", "cheap"]

@@ -192,7 +192,7 @@ def test_lines_of_other_code_are_kept_apart_and_named(
 
 
 def test_the_tunes_choose_from_the_cells_of_the_bank() -> None:
-    scenario = scenario_of("knee", 2)
+    scenario = scenario_of("knee", 2, 5000)
     assert scenario.seed == FIRST_SEED + 2
     assert tuple(scenario.sweep.permits) == PERMITS
     assert scenario.slo.success_rate == 0.9
