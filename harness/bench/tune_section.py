@@ -88,7 +88,7 @@ class Tune(Section):
     """The most attempts in flight: numbers and names of limits, or `{ min = 1, max = 256 }`."""
     retry: Annotated[Several[Name], AfterValidator(distinct)] | None = None
     """Names of retry policies."""
-    max_blocks: Annotated[Count, Field(ge=FEWEST_REPEATS)] = 12
+    max_blocks: Annotated[Count, Field(ge=FEWEST_REPEATS)] = 24
     """The most blocks of trials. A block has one trial of each of at most four settings."""
 
     @model_validator(mode="before")

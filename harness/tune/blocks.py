@@ -42,6 +42,9 @@ _FIRMLY_BEHIND = 1.1
 """A setting whose bound is so far behind is looked at again only with the next forecasts."""
 _FORECAST_UNTIL = 2
 """The twin is fitted again before each of the first blocks, and later before a few."""
+_HOPELESS_BLOCKS = 2.0
+"""A tune gives up if a proof would probably take more than so many times the blocks that it may
+have. Few blocks do not show that number well, and late blocks are small."""
 _FEWEST_FOR_OPEN = 7
 """After fewer blocks, how many a proof takes is not known well enough to give up."""
 
@@ -195,7 +198,7 @@ def _reason_to_end(
             ruled_out = {one.cell for one in block.ruled_out}
             rivals = {name: one for name, one in contenders.items() if name not in ruled_out}
             needed = settles_with(rivals, rules, found, RunState(number, True)).max_repeats
-            if needed is None or needed > most:
+            if needed is None or needed > _HOPELESS_BLOCKS * most:
                 blocks = "no practical number of" if needed is None else f"about {needed}"
                 return f"open: {blocks} blocks would prove it; tune.max_blocks allows {most}"
     if number >= most:
