@@ -400,12 +400,13 @@ class PhaseReasoning(msgspec.Struct, frozen=True, kw_only=True):
 class TunedSetting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A setting that a tune could choose, and what is known of it at the end.
 
-    Its objective in scenario seconds or USD: `measured` in its `trials`, and `expected` for the
-    work of all blocks, by the last forecast, corrected by what was measured. `success`: the success
-    rate, expected in the same way. `against`: its measured objective over the candidate's, paired
-    by block; None if they have no block in common. `ruled_out`: why it needs no more trials, with
-    its `bound` (see `TuneRuledOut`; `dropped`: by its own trials, at a look). `since`: the block
-    from which on that was so.
+    `against`: its objective in its `trials` over the candidate's, paired by block; None if they
+    have no block in common. `measured`: its objective for the work of all blocks, in scenario
+    seconds or USD: `against` times the candidate's, or else corrected by the work that a twin
+    expects of its blocks (`TuneBlock.work`). `expected`: the same by the last forecast, corrected
+    by what was measured. `success`: the success rate, expected in the same way. `ruled_out`: why it
+    needs no more trials, with its `bound` (see `TuneRuledOut`; `dropped`: by its own trials, at a
+    look). `since`: the block from which on that was so.
     """
 
     info: CellInfo
@@ -439,8 +440,7 @@ class TuneSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     `settings`: all that it could choose. `steps`: its decisions in order. `attempts`: of the whole
     run. `grid_attempts`: about how many a run of all settings with `grid_repeats` repeats each
-    would take, as the trials that were measured took; a setting without a trial counts one attempt
-    for each call.
+    would take: as the trials that were measured took, and as a twin expects the others to take.
     """
 
     settings: tuple[TunedSetting, ...]

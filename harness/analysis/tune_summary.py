@@ -9,9 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from harness.analysis.cells import MeasuredCell
 from harness.analysis.decision import Contender, Judgement
-from harness.analysis.metrics import compared_metrics
 from harness.analysis.model import Figure, TunedSetting, TuneStep, TuneSummary
 from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.statistics import over_repeats
@@ -23,18 +21,17 @@ FULL_GRID_REPEATS = 5
 
 
 def tune_summary(
-    records: Dataset, cells: Sequence[MeasuredCell], contenders: Mapping[str, Contender],
-    found: Judgement,
-) -> TuneSummary | None:  # fmt: skip
+    records: Dataset, contenders: Mapping[str, Contender], found: Judgement
+) -> TuneSummary | None:
     """Return what a tune did; None for another run.
 
-    `cells`, `contenders`: what its trials say of each setting that was tried. `found`: the decision
-    about them.
+    `contenders`: what its trials say of each setting that was tried. `found`: the decision about
+    them.
     """
     if not records.run.tuned:
         return None
     return TuneSummary(
-        settings=tuple(_settings(records, cells, contenders, found)),
+        settings=tuple(_settings(records, contenders, found)),
         steps=tuple(_steps(records.tune, len(records.attempts))),
         attempts=len(records.attempts),
         grid_repeats=FULL_GRID_REPEATS,
@@ -42,26 +39,25 @@ def tune_summary(
     )
 
 
-def paired_ratio(mine: Contender, other: Contender) -> Figure | None:
-    """Return the objective of `other` over that of `mine`, in the repeats that both have."""
-    one, two = mine.objective, other.objective
-    return over_repeats([two[at] / one[at] for at in sorted(one.keys() & two.keys())])
-
-
 def _settings(
-    records: Dataset, cells: Sequence[MeasuredCell], contenders: Mapping[str, Contender],
-    found: Judgement,
-) -> Iterator[TunedSetting]:  # fmt: skip
-    objective = compared_metrics()[records.run.scenario["objective"]["minimise"]]
-    measured = {cell.records.info.id: objective.figure(cell) for cell in cells}
+    records: Dataset, contenders: Mapping[str, Contender], found: Judgement
+) -> Iterator[TunedSetting]:
     known, reasons = _latest_outlooks(records.tune), _reasons(records.tune, found)
+    work = next((block.work for block in reversed(records.tune) if block.work), ())
     candidate = None if found.candidate is None else contenders[found.candidate]
+    base = None if candidate is None else _for_all_work(candidate, work) or _as_it_was(candidate)
     for info in records.candidates:
-        setting = TunedSetting(info=info, measured=measured.get(info.id))
+        setting = TunedSetting(info=info)
         own, outlook, reason = contenders.get(info.id), known.get(info.id), reasons.get(info.id)
         if own is not None:
-            against = None if candidate is None else paired_ratio(candidate, own)
-            setting = replace(setting, trials=len(own.tried), against=against)
+            ratios = [] if candidate is None else _paired_ratios(candidate, own)
+            measured = None if base is None else over_repeats([base.value * one for one in ratios])
+            setting = replace(
+                setting,
+                trials=len(own.tried),
+                against=over_repeats(ratios),
+                measured=base if own is candidate else measured or _for_all_work(own, work),
+            )
         if outlook is not None:
             setting = replace(
                 setting,
@@ -71,6 +67,21 @@ def _settings(
                 ),
             )
         yield setting if reason is None else replace(setting, **reason._asdict())
+
+
+def _paired_ratios(mine: Contender, other: Contender) -> list[float]:
+    """Return the objective of `other` over that of `mine`, in the repeats that both have."""
+    one, two = mine.objective, other.objective
+    return [two[at] / one[at] for at in sorted(one.keys() & two.keys())]
+
+
+def _for_all_work(one: Contender, work: Sequence[float]) -> Figure | None:
+    """Return the objective for the work of all blocks; None where the work is not known."""
+    return over_repeats([value / work[at] for at, value in one.objective.items() if at < len(work)])
+
+
+def _as_it_was(one: Contender) -> Figure | None:
+    return over_repeats(one.objective.values())
 
 
 def _latest_outlooks(blocks: Sequence[TuneBlock]) -> dict[str, TuneOutlook]:
@@ -131,25 +142,29 @@ def _steps(blocks: Sequence[TuneBlock], attempts: int) -> Iterator[TuneStep]:
 
 
 def _attempts_of_trials(records: Dataset) -> Iterator[float]:
-    """Yield how many attempts one trial of each setting takes: as measured, or one for each call.
+    """Yield how many attempts one trial of each setting takes.
 
-    Trials that were interrupted, or resumed, are left out.
+    As measured, without trials that were interrupted or resumed; or else as the twin of the tune
+    expects; without a twin, one for each call.
     """
     warm_up: int = records.run.scenario["load"]["warmup_calls"] or 0
     calls: dict[str, list[float]] = {}
     for cell in records.cells.values():
         calls.setdefault(_workflow_of(cell.info), []).extend(_calls_of_successes(cell))
     every = [count for each in calls.values() for count in each]
+    expected = {one.cell: one.attempts for block in records.tune for one in block.outlooks}
     for info in records.candidates:
         tried = records.cells.get(info.id)
         repeats = [] if tried is None else [trial.repeat for trial in tried.whole_trials()]
         if tried is not None and repeats:
             made = np.isin(tried.attempts.column("repeat"), repeats)
             yield float(made.sum()) / len(repeats) + warm_up
-            continue
-        counts = calls.get(_workflow_of(info)) or every
-        workflows: int = records.run.cell_scenario(info)["load"]["workflows"]
-        yield warm_up + workflows * (float(np.mean(counts)) if counts else 0.0)
+        elif expected.get(info.id):
+            yield expected[info.id]
+        else:
+            counts = calls.get(_workflow_of(info)) or every
+            workflows: int = records.run.cell_scenario(info)["load"]["workflows"]
+            yield warm_up + workflows * (float(np.mean(counts)) if counts else 0.0)
 
 
 def _workflow_of(info: CellInfo) -> str:

@@ -103,19 +103,22 @@ def run(
     jobs: int = 1,
     progress: RunProgress | None = None,
     plan: TrialPlan | None = None,
+    twin: dict[str, Any] | None = None,
 ) -> Run:
     """Run every trial of `scenario` into `directory`, which exists and has no other writer.
 
     `profiles`: by cell id, the profile of the simulated provider; empty for a real model.
     `secrets`: by cell id. `jobs`: the number of processes for trials in virtual time. `progress`:
     of the earlier sessions of the run. `plan`: chooses the trials while the run goes on; otherwise
-    each setting has its repeats. Returns the run with its final status. If it is interrupted,
+    each setting has its repeats. `twin`: that a new run starts from, as in `Run`. Returns the run
+    with its final status. If it is interrupted,
     the status is `partial`, and all records that had ended are saved.
     """
     swept = cells.expand(scenario)
     blocks = () if plan else cells.order(swept, scenario.sweep.most_repeats, scenario.seed)
     begun = progress or RunProgress(
-        scenario, describe_run(scenario, profiles, swept, blocks, tuned=plan is not None)
+        scenario,
+        describe_run(scenario, profiles, swept, blocks, tuned=plan is not None, twin=twin),
     )
     begun = begun._replace(output=directory / OUTPUT_FILE)
     run_directory.write_whole(directory / run_directory.RUN_FILE, begun.run)
@@ -422,8 +425,12 @@ def describe_run(
     blocks: tuple[tuple[CellInfo, ...], ...],
     *,
     tuned: bool = False,
+    twin: dict[str, Any] | None = None,
 ) -> Run:
-    """Return the record of a run that begins now. `profiles`: as in `run`. `tuned`: as in `Run`."""
+    """Return the record of a run that begins now.
+
+    `profiles`: as in `run`. `tuned`, `twin`: as in `Run`.
+    """
     own = cells.scenarios_by_cell(scenario)
     prices = {cell: mine.price.as_dict() if mine.price else None for cell, mine in own.items()}
     limits = [mine.workflow.max_tokens for mine in own.values()]
@@ -457,6 +464,7 @@ def describe_run(
         profiles={cell: other for cell, other in profiles.items() if other != profile},
         prices={cell: other for cell, other in prices.items() if other != price},
         tuned=tuned,
+        twin=twin,
         versions={
             "harness": harness.__version__,
             "python": platform.python_version(),

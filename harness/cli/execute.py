@@ -66,10 +66,11 @@ def start_run(
     options: argparse.Namespace,
     *,
     is_tune: bool = False,
+    twin: dict[str, Any] | None = None,
 ) -> int:
     """Check that the run can begin, ask for confirmation, run it, and return the exit code.
 
-    `is_tune`: choose the trials while the run goes on.
+    `is_tune`: choose the trials while the run goes on. `twin`: the profile that a tune starts from.
     """
     _tell_code(scenario, options)
     with refusing_requests(scenario):
@@ -80,13 +81,15 @@ def start_run(
         directory = preflight.run_directory(scenario.name, options.out)
         with locked(directory):
             plain = _plain(profiles)
-            return _execute(scenario, plain, keys, directory, expected, options, None, is_tune)
+            return _execute(
+                scenario, plain, keys, directory, expected, options, None, is_tune, twin
+            )
 
 
 def resume_run(options: argparse.Namespace) -> int:
     """Continue the run that the options name, and return the exit code."""
-    for name in ("scenario", "out", "dry_run", "endpoint", "model", "api_key_env"):
-        if getattr(options, name):
+    for name in ("scenario", "out", "dry_run", "endpoint", "model", "api_key_env", "twin"):
+        if getattr(options, name, None):
             raise InputError(
                 f"--resume {options.resume}: {name} cannot be given with it; the run has its own"
             )
@@ -174,10 +177,12 @@ def _execute(
     options: argparse.Namespace,
     progress: RunProgress | None,
     is_tune: bool,
+    twin: dict[str, Any] | None = None,
 ) -> int:
     """Run the trials into `directory`, write and show what follows, and return the exit code.
 
-    `profiles` and `keys`: by cell id. `progress`: of the run to resume, None for a new run.
+    `profiles` and `keys`: by cell id. `progress`: of the run to resume, None for a new run, which
+    starts from `twin`.
     """
     target = open_target(options.otlp, os.environ)
     silent = options.quiet or options.json
@@ -201,7 +206,7 @@ def _execute(
         hooks = _hooks(view, traces, counters, log, views)
         jobs = processes(scenario, options.jobs)
         plan = _tune_plan(directory, view, views, silent) if is_tune else None
-        finished = run(scenario, profiles, keys, directory, hooks, jobs, progress, plan)
+        finished = run(scenario, profiles, keys, directory, hooks, jobs, progress, plan, twin)
     account = None
     try:
         with views.making("the traces", views.traces_again):

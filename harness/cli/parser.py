@@ -112,6 +112,11 @@ def _add_tune(command: _Command) -> None:
         "Example: harness tune quickstart --set 'tune.permits={min=1, max=64}'. docs/tuning.md "
         "says how it decides.",
     )
+    twin = (
+        "a profile that `harness fit` wrote from an earlier run at this provider: the first block "
+        "has the settings that lead there"
+    )
+    add("--twin FILE", twin)
     _add_run_options(add)
 
 

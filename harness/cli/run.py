@@ -55,10 +55,15 @@ def begin_or_resume(options: argparse.Namespace, *, is_tune: bool) -> int:
     from harness.cli.plan import estimate_run, profiles_of, show_plan
 
     scenario, own, dropped = loaded(options)
+    twin = None
     if is_tune:
         from harness.tune.candidates import tune_scenario
 
         scenario = tune_scenario(scenario, options.scenario, options.set)
+        if options.twin is not None:
+            from harness.tune.given_twin import given_profile
+
+            twin = given_profile(options.twin, scenario)
     profiles = profiles_of(scenario, options.scenario)
     expected = estimate_run(scenario, profiles)
     if is_tune:
@@ -74,7 +79,7 @@ def begin_or_resume(options: argparse.Namespace, *, is_tune: bool) -> int:
 
     from harness.cli.execute import start_run
 
-    return start_run(scenario, profiles, expected, options, is_tune=is_tune)
+    return start_run(scenario, profiles, expected, options, is_tune=is_tune, twin=twin)
 
 
 def loaded(options: argparse.Namespace) -> tuple[Scenario, OwnEndpoint | None, list[str]]:

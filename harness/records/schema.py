@@ -428,6 +428,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     swept key changes them. `marked_answers`: of an endpoint that the harness does not simulate; if
     any answer is marked, `simulated` is true from then on. `tuned`: the trials were chosen while
     the run went on; tune.jsonl says how. Then `cells` are all settings that could be chosen.
+    `twin`: the profile of the twin that a tune started from, None without one.
     """
 
     schema: SchemaVersion[int]
@@ -456,6 +457,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     prices: dict[str, dict[str, Any] | None] = {}
     marked_answers: MarkedAnswers = "none"
     tuned: bool = False
+    twin: dict[str, Any] | None = None
 
     def cell_scenario(self, cell: CellInfo) -> dict[str, Any]:
         """Return the scenario of one cell: the run's, with the cell's values of the swept keys."""

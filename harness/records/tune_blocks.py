@@ -16,7 +16,7 @@ class TuneOutlook(msgspec.Struct, frozen=True, kw_only=True):
     """What is expected of a setting, with 95 % intervals.
 
     `value`: of the objective, for the work of the run so far. It comes from a twin of the provider
-    and from what was measured.
+    and from what was measured. `attempts`: of one trial at the twin; 0 without a twin.
     """
 
     cell: str
@@ -26,6 +26,7 @@ class TuneOutlook(msgspec.Struct, frozen=True, kw_only=True):
     success: ShareUnit[float]
     success_low: ShareUnit[float]
     success_high: ShareUnit[float]
+    attempts: CountUnit[float] = 0.0
 
 
 class TuneRuledOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +49,9 @@ class TuneBlock(msgspec.Struct, frozen=True, kw_only=True):
     setting that was expected to be the best then, empty at the beginning. `regret`: by how much
     another setting was expected to be better. `open`: the settings that may still be better by more
     than the margin. `attempts`: that the run had so far. `reason`: of the choice. `end`: why the
-    tune ended, empty while it goes on.
+    tune ended, empty while it goes on. `rest_s`: left before each trial, so that a limit a minute
+    recovers. `work`: of each block before it, over their mean, as the twin expects it: by that
+    factor a setting takes longer there. Empty without a twin.
     """
 
     block: Index[int]
@@ -62,3 +65,4 @@ class TuneBlock(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     end: str = ""
     rest_s: RealSeconds[float] = 0.0
+    work: Ratio[tuple[float, ...]] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.analysis.model import Cell, Distribution, Figure, Summary
 from harness.analysis.settings import varying
@@ -31,24 +31,36 @@ _SHORTEST_VALUE, _LONGEST_VALUE = 6, 60
 
 
 def ranked(summary: Summary) -> list[Cell]:
-    """Return the cells in the order of the objective; those that keep too few come last."""
-    return sorted(summary.cells, key=lambda cell: _place(cell, summary))
+    """Return the cells in the order of the objective; those that keep too few come last.
+
+    The cells of a tune have different blocks, so its order is that for the work of all blocks.
+    """
+    tuned = summary.tune.settings if summary.tune is not None else ()
+    same_work = {one.info.id: value_of(one.measured) for one in tuned}
+    return sorted(summary.cells, key=lambda cell: _place(cell, summary, same_work))
 
 
-def _place(cell: Cell, summary: Summary) -> tuple[bool, bool, float, int]:
+def _place(
+    cell: Cell, summary: Summary, same_work: Mapping[str, float | None]
+) -> tuple[bool, bool, float, int]:
     """Return the place of a cell: the best one first, those that keep too few last."""
     is_best = cell.id == summary.recommendation.candidate
     is_ranked = summary.question != "accuracy"
-    match summary.recommendation.objective:
-        case "workflow_p95":
-            worth = value_of(cell.workflow_latency_s.p95)
-        case "cost_per_successful_workflow":
-            worth = cell.cost_per_successful_workflow_usd
-        case _:
-            rate = value_of(cell.goodput_workflows_per_s)
-            worth = None if rate is None else -rate
+    worth = same_work[cell.id] if cell.id in same_work else _worth(cell, summary)
     rank = float("inf") if worth is None else worth
     return not (is_best and is_ranked), cell.slo == "broken", rank, -kept(cell)
+
+
+def _worth(cell: Cell, summary: Summary) -> float | None:
+    """Return what cells are ranked by, less is better."""
+    match summary.recommendation.objective:
+        case "workflow_p95":
+            return value_of(cell.workflow_latency_s.p95)
+        case "cost_per_successful_workflow":
+            return cell.cost_per_successful_workflow_usd
+        case _:
+            rate = value_of(cell.goodput_workflows_per_s)
+            return None if rate is None else -rate
 
 
 def table_lines(summary: Summary, cells: Sequence[Cell], width: int) -> list[str]:

@@ -23,7 +23,7 @@ from harness.records.errors import InputError
 from harness.records.schema import CellInfo, PolicyCode, Run
 from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneBlock, TuneOutlook, TuneRuledOut
 from harness.store.run_directory import each, no_collector
-from harness.tune.beliefs import Belief, Knowledge
+from harness.tune.beliefs import Belief, Knowledge, belief_difference
 from harness.tune.choice import (
     Candidate,
     Required,
@@ -34,6 +34,7 @@ from harness.tune.choice import (
 )
 from harness.tune.expected import Forecast, Forecasts
 from harness.tune.forecasts import forecasts
+from harness.tune.given_twin import first_block_at_twin, given_forecasts
 
 _SETTLING = 0.5
 """A tune begins to settle when the leading setting is expected to be within this share of the
@@ -101,6 +102,10 @@ def _decide(
     `decided`: the blocks before it. `known`: the latest forecasts, which may be renewed.
     """
     candidates, number = candidates_of(run), len(decided)
+    if number == 0 and run.twin is not None:
+        given = _given_forecasts(run, candidates)
+        if given.of:
+            return _first_at_twin(run, candidates, given), given
     if number == 0:
         cells = _ordered(run, 0, first_block(list(candidates.values())))
         first = TuneBlock(
@@ -117,6 +122,23 @@ def _decide(
         known = _forecasts(records, run, wanted, candidates, number)
     block = _decision(records, number, candidates, known, firm)
     return msgspec.structs.replace(block, rest_s=run.time_scale * known.recovery_s), known
+
+
+def _first_at_twin(run: Run, candidates: Mapping[str, Candidate], given: Forecasts) -> TuneBlock:
+    """Return the first decision of a tune that starts from a twin. It rules nothing out."""
+    rules, believed = rules_of(run), Knowledge(given.of, {}).beliefs()
+    required = Required(rules.asked, rules.success_margin, rules.margin)
+    costs = {name: one.requests for name, one in given.of.items()}
+    now = standing(believed, candidates, required, (), costs, belief_difference)
+    assert now is not None, "there are forecasts"
+    chosen = first_block_at_twin(now, candidates)
+    return TuneBlock(
+        block=0, cells=_ordered(run, 0, chosen), leading=now.leading, regret=now.regret,
+        open=tuple(name for name in candidates if name != now.leading), ruled_out=(),
+        outlooks=tuple(_outlook(one, given.of[one.cell]) for one in believed.values()),
+        attempts=0, reason="leading at the given twin, the most permits, and what may gain most",
+        rest_s=run.time_scale * given.recovery_s,
+    )  # fmt: skip
 
 
 def _decision(
@@ -154,7 +176,7 @@ def _decision(
         block=number, cells=(), leading=now.leading, regret=now.regret, open=now.open,
         ruled_out=(*now.ruled_out, *firm.values()),
         outlooks=tuple(_outlook(one, known.of.get(one.cell)) for one in believed.values()),
-        attempts=attempts, reason="",
+        attempts=attempts, reason="", work=_work_of_blocks(known),
     )  # fmt: skip
     end = _reason_to_end(records, contenders, rules, block)
     if end:
@@ -231,20 +253,39 @@ def _forecasts(
     number: int,
 ) -> Forecasts:  # fmt: skip
     """Return the forecasts of some candidates; none if a twin cannot play this workflow."""
-    limited = run.scenario["slo"]["workflow_latency"] is not None
-    success = "in_time_rate" if limited else "success_rate"
     groups = {cell.id: candidates[cell.id].setting for cell in wanted}
     try:
-        metrics = _objective_of(run), success
-        return forecasts(records, wanted, groups, metrics, run.seed + number)
+        return forecasts(records, wanted, groups, _metrics_of(run), run.seed + number)
     except InputError:
         return Forecasts()
+
+
+def _given_forecasts(run: Run, candidates: Mapping[str, Candidate]) -> Forecasts:
+    """Return what the given twin expects; nothing if it cannot play this workflow."""
+    groups = {name: one.setting for name, one in candidates.items()}
+    try:
+        return given_forecasts(run, groups, _metrics_of(run))
+    except InputError:
+        return Forecasts()
+
+
+def _metrics_of(run: Run) -> tuple[str, str]:
+    """Return the objective, and the share of good workflows."""
+    limited = run.scenario["slo"]["workflow_latency"] is not None
+    return _objective_of(run), "in_time_rate" if limited else "success_rate"
 
 
 def _ordered(run: Run, number: int, cells: Sequence[str]) -> tuple[str, ...]:
     """Return the settings of a block in a random order, which depends on the seed alone."""
     random = source(run.seed, "tune", number)
     return tuple(random.sample(list(cells), len(cells)))
+
+
+def _work_of_blocks(known: Forecasts) -> tuple[float, ...]:
+    """Return the work of each block that the forecasts know, over their mean."""
+    work = next((one.work for one in known.of.values()), {})
+    mean = math.fsum(work.values()) / max(len(work), 1)
+    return tuple(math.exp(work[at] - mean) for at in sorted(work))
 
 
 def _outlook(one: Belief, forecast: Forecast | None) -> TuneOutlook:
@@ -255,5 +296,6 @@ def _outlook(one: Belief, forecast: Forecast | None) -> TuneOutlook:
     return TuneOutlook(
         cell=one.cell, value=math.exp(mean), low=math.exp(mean - half),
         high=math.exp(mean + half), success=one.success,
+        attempts=0.0 if forecast is None else forecast.requests,
         success_low=one.success_at(0.025), success_high=one.success_at(0.975),
     )  # fmt: skip

@@ -8,13 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.analysis.cells import ByRepeat
-from harness.analysis.contenders import contenders_after
-from harness.analysis.decision import unused_settings
 from harness.analysis.selection import Dataset
-from harness.analysis.settings import identity
 from harness.records.schema import CellInfo
 from harness.tune.expected import Forecast, Forecasts, model_error
+from harness.tune.twin_plays import TwinPlays, play_groups
 from harness.twin.bootstrap_fits import Shifts, bootstrap_shifts, error_of_shifts
 from harness.twin.fit import fit_observations
 from harness.twin.fitted_runs import (
@@ -27,7 +24,7 @@ from harness.twin.fitted_runs import (
 from harness.twin.left_out_settings import beyond_measured, leave_out_each
 from harness.twin.observations import observe
 from harness.twin.predict import lengths_of_work, relevant_errors
-from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, Values, values_of
+from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, Values
 from harness.twin.prediction import LeftOutSetting
 from harness.twin.prediction_error import (
     distance,
@@ -37,9 +34,6 @@ from harness.twin.prediction_error import (
     trial_variance,
 )
 from harness.twin.twin_trials import (
-    LengthsOf,
-    TwinScenario,
-    play_at_twin,
     played_as,
     twin_scenario,
 )
@@ -65,26 +59,6 @@ _FOR_WORK = 2
 """Settings with which the work of all repeats is compared."""
 
 
-@dataclass(frozen=True)
-class _Twin:
-    """The settings at a fitted twin, and what is predicted of them."""
-
-    source: FittedRun
-    settings: TwinScenario
-    lengths: LengthsOf
-    metrics: tuple[PredictedMetric, PredictedMetric]
-    seed: int
-
-    def records(self, cells: Sequence[CellInfo], repeats: Sequence[int]) -> Dataset:
-        """Return the records of some settings in some repeats."""
-        chosen = dict.fromkeys([cell.id for cell in cells], repeats)
-        return play_at_twin(self.settings.with_cells(cells), chosen, self.seed, self.lengths)
-
-    def play(self, cells: Sequence[CellInfo], repeats: Sequence[int]) -> Values:
-        """Return the values of some settings in some repeats."""
-        return values_of(self.records(cells, repeats), self.metrics)
-
-
 def forecasts(
     records: Dataset, candidates: Sequence[CellInfo], groups: Mapping[str, Hashable],
     metrics: tuple[str, str], seed: int,
@@ -107,12 +81,12 @@ def forecasts(
     every = every.with_cells([cell for cell in every.cells if played_as(cell) in alike])
     main, share = (next(one for one in PREDICTED if one.name == name) for name in metrics)
     lengths = lengths_of_work(source, every.cells)
-    twin = _Twin(source, every, lengths, (main, share), seed)
+    twin = TwinPlays(every, lengths, (main, share), seed)
     kinds = range(min(_KINDS, source.repeats))
     of_group: dict[Hashable, list[CellInfo]] = {}
     for cell in every.cells:
         of_group.setdefault(groups[alike[played_as(cell)][0]], []).append(cell)
-    played, stands_for, requests = _play_all(twin, list(of_group.values()), kinds)
+    played, stands_for, requests = play_groups(twin, list(of_group.values()), kinds)
     near = _nearest([cell for cell in every.cells if cell.id in stands_for], played, main, share)
     again = [kind + source.repeats * turn for turn in range(1, 1 + _NEAR_PLAYS) for kind in kinds]
     played = _joined(played, twin.play(near, again))
@@ -126,7 +100,7 @@ def forecasts(
         played, shifts, errors, excess, [cell.permits for cell in records.run.cells],
         [cell.id for cell in near], source, max(len(records.trials), 1),
     )  # fmt: skip
-    work = _work(twin, near[:_FOR_WORK], kinds)
+    work = _work(twin, near[:_FOR_WORK], kinds, source.repeats)
     found: dict[str, Forecast] = {}
     for info in every.cells:
         if info.id in stands_for:
@@ -137,34 +111,6 @@ def forecasts(
                     found |= {name: replace(one, cell=name) for name in alike[played_as(same)]}
     rate = fit.limits.rate
     return Forecasts(found, 0.0 if rate is None else rate.burst)
-
-
-def _play_all(
-    twin: _Twin, groups: Sequence[Sequence[CellInfo]], repeats: Sequence[int]
-) -> tuple[Values, dict[str, list[CellInfo]], dict[str, float]]:
-    """Return the values of the settings, which settings each one stands for, and its requests.
-
-    Of a group, one is played; the others only if something failed in its trials.
-    """
-    objective, most = twin.metrics[0].name, 1 + max(repeats, default=0)
-    first = twin.records([group[0] for group in groups], repeats)
-    clean = unused_settings(contenders_after(most, first.cells.values(), objective))
-    stands_for: dict[str, list[CellInfo]] = {}
-    others: list[CellInfo] = []
-    for group in groups:
-        if identity(group[0], ("retry",)) in clean:
-            stands_for[group[0].id] = list(group)
-        else:
-            stands_for |= {cell.id: [cell] for cell in group}
-            others += group[1:]
-    played: dict[str, Mapping[str, ByRepeat]] = {}
-    requests: dict[str, float] = {}
-    for records in [first, twin.records(others, repeats)] if others else [first]:
-        for metric, cells in values_of(records, twin.metrics).items():
-            played[metric] = {**played.get(metric, {}), **cells}
-        for name, cell in records.cells.items():
-            requests[name] = len(cell.spent) / max(len(cell.trials), 1)
-    return played, stands_for, requests
 
 
 @dataclass(frozen=True)
@@ -243,16 +189,18 @@ def _nearest(
     return sorted(near, key=lambda cell: means[cell.id])[:_MOST_NEAR]
 
 
-def _work(twin: _Twin, cells: Sequence[CellInfo], kinds: Sequence[int]) -> dict[int, float]:
+def _work(
+    twin: TwinPlays, cells: Sequence[CellInfo], kinds: Sequence[int], repeats: int
+) -> dict[int, float]:
     """Return the work of each repeat of the run, compared with that of some."""
     main = twin.metrics[0]
-    values = twin.play(cells, range(twin.source.repeats))[main.name]
+    values = twin.play(cells, range(repeats))[main.name]
     logs = [
         {at: float(to_error_scale(main, [value])[0]) for at, value in each.items()}
         for each in values.values()
     ]
     found = {}
-    for repeat in range(twin.source.repeats):
+    for repeat in range(repeats):
         apart = [
             each[repeat] - float(np.mean([each[kind] for kind in kinds]))
             for each in logs

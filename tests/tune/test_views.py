@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from harness.analysis.model import SettlesWith, Summary, TunedSetting
+from harness.analysis.model import Figure, SettlesWith, Summary, TunedSetting
 from harness.analysis.summary import summarise
 from harness.analysis.verdict import VIRTUAL_VERDICT
 from harness.records.clock import SECOND
@@ -17,6 +17,7 @@ from harness.report.charts.tuned_settings import tuned_settings
 from harness.report.console import Output
 from harness.report.first_screen import first_screen
 from harness.report.next_steps import Rerun, next_steps
+from harness.report.screen_table import ranked
 from harness.report.terminal import render_summary
 from harness.report.tune_text import tune_cost
 from tests.report.html.reading import read, rows_of
@@ -212,3 +213,33 @@ def test_what_would_prove_it_is_a_longer_tune(summary: Summary) -> None:
     assert first.command == "harness tune mine.toml --set tune.max_blocks=20"
     whole = " ".join(screen(open_one, 80).split())
     assert "a new tune of at most 20 blocks would probably prove both" in whole
+
+
+def test_what_shares_no_block_with_the_candidate_is_measured_by_the_work_of_its_blocks() -> None:
+    first = TRIED[0]
+    tune = [replace(block, work=(0.5, 1.0, 2.0)) for block in RECORDS.tune]
+    with_work = settings_of_tune(summarise(RECORDS._replace(tune=tune)))
+    blocks = [at for at, cells in enumerate(BLOCKS) if BEST in cells]
+    logs = [math.log(makespan(BEST, at) / (0.5, 1.0, 2.0)[at]) for at in blocks]
+    mine = with_work[BEST].measured
+    assert mine is not None
+    assert math.log(mine.value) == pytest.approx(sum(logs) / len(logs))
+    # Without the candidate's trial of the block that the other one has, they share none.
+    apart = RECORDS._replace(
+        tune=tune,
+        trials=[one for one in RECORDS.trials if (one.cell, one.repeat) != (BEST, 0)],
+    )
+    other = settings_of_tune(summarise(apart))[first]
+    assert other.against is None
+    assert other.measured is not None
+    assert other.measured.value == pytest.approx(makespan(first, 0) / 0.5)
+
+
+def test_settings_are_ranked_by_what_they_take_for_the_same_work(summary: Summary) -> None:
+    settings = settings_of_tune(summary)
+    assert summary.tune is not None
+    slow = replace(settings[TRIED[2]], measured=Figure(value=99.0))
+    quick = replace(settings[TRIED[0]], measured=Figure(value=98.0))
+    tune = replace(summary.tune, settings=(slow, settings[BEST], quick))
+    ranks = [cell.id for cell in ranked(replace(summary, tune=tune))]
+    assert ranks == [BEST, TRIED[0], TRIED[2]]

@@ -21,7 +21,7 @@ from harness.report.charts.model import (
 from harness.report.charts.permit_lines import aside_of, lines_by_permits, permits_axis
 from harness.report.tables import Column, Subject, Table
 from harness.report.tune_text import state_in_words, tuned_labels
-from harness.report.wording import counted, percent, scaled, sentence, whole_number
+from harness.report.wording import counted, percent, sentence, whole_number
 
 _RULED_OUT, _MEASURED = "pale", "dark"
 
@@ -43,7 +43,8 @@ def tuned_settings(about: Subject) -> Chart | None:
     tune = about.summary.tune
     if tune is None:
         return None
-    measured, best = _measured(about, tune), about.summary.recommendation.candidate
+    best = about.summary.recommendation.candidate
+    measured = {one.info.id: one.measured for one in tune.settings if one.measured is not None}
     lines, left_out = _lines(tune, measured)
     drawn = [one for line in lines for one in line.settings]
     if not drawn:
@@ -65,23 +66,6 @@ def tuned_settings(about: Subject) -> Chart | None:
         tuple(_keys(lines, drawn, measured)),
         _table(about, tune, measured, f"{objective.words}\n{unit}"),
     )
-
-
-def _measured(about: Subject, tune: TuneSummary) -> dict[str, Figure]:
-    """Return the measured objective of each setting that was tried, for the work of all blocks.
-
-    That of a setting which was tried in few blocks is its ratio to the candidate's there, times
-    the candidate's in all of its blocks. Without a common block it is its own.
-    """
-    candidate = about.summary.recommendation.candidate
-    mine = next((one.measured for one in tune.settings if one.info.id == candidate), None)
-    found = {}
-    for one in tune.settings:
-        paired = None if mine is None else scaled(one.against, mine.value)
-        value = one.measured if one.info.id == candidate else paired or one.measured
-        if value is not None and value.value > 0:
-            found[one.info.id] = value
-    return found
 
 
 def _lines(tune: TuneSummary, measured: Mapping[str, Figure]) -> tuple[list[_Line], int]:
@@ -168,8 +152,8 @@ def _notes(about: Subject, drawn: Sequence[TunedSetting], left_out: int) -> Iter
         "95\u00a0% intervals."
     )
     yield (
-        "Crosses: measured; of a setting that was tried in few blocks, compared there with the "
-        "recommended one."
+        "Crosses: measured, for the same work: compared with the recommended setting in the blocks "
+        "that both ran, or else corrected by the work that the twin expects of the blocks."
     )
     said = ["Grey: ruled out"]
     if any(one.ruled_out == "slo" for one in drawn):

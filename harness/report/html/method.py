@@ -84,11 +84,14 @@ def _until_settled(run: Run) -> str:
 
 
 def _tuned(run: Run) -> str:
+    given = ""
+    if run.twin is not None:
+        given = f" The first block is that of the twin {run.twin['name']}, which was given."
     return (
         f"A tune: at most {run.repeats} blocks, each with one trial of some settings, on the same "
         "topics, in random order (from the seed). A twin of the provider proposes the settings of "
         "a block, and rules out others. Settings are compared in the blocks that they share, at "
-        "several looks, which share the probability of error."
+        f"several looks, which share the probability of error.{given}"
     )
 
 
