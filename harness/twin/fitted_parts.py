@@ -99,6 +99,8 @@ def _pace(pace: PaceFit) -> FittedPart:
     if pace.left_out:
         evidence += f"; {pace.left_out:,} far off were left out"
     beyond = "the line through the last two points goes on"
+    if len(pace.itl) == 1:
+        beyond = f"taken as that at {low}"
     if pace.slope is not None and pace.is_steeper_beyond:
         beyond = (
             f"{duration_text(pace.slope)} more with each request, by the law a + b n + c n² that "

@@ -177,6 +177,12 @@ def test_the_time_to_first_token_of_one_request_alone() -> None:
     assert (ttft.slots, ttft.growth, ttft.per_1k, ttft.most) == (None, (), 0, 1)
 
 
+def test_a_pace_with_one_point_is_constant_beyond_it() -> None:
+    parts = fitted_parts(fit_observations(seen_in([attempt(10.0 * n) for n in range(4)])))
+    pace = next(one for one in parts if one.name == "pace")
+    assert pace.unknown == ("the pace above 1 in flight: taken as that at 1",)
+
+
 def test_growth_with_the_prompt_is_shown() -> None:
     fit = fit_observations(seen_in([attempt(10.0 * n) for n in range(4)]))
     grows = replace(fit, ttft=replace(fit.ttft, per_1k=2.0))
