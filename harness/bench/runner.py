@@ -111,8 +111,8 @@ def run(
     `secrets`: by cell id. `jobs`: the number of processes for trials in virtual time. `progress`:
     of the earlier sessions of the run. `plan`: chooses the trials while the run goes on; otherwise
     each setting has its repeats. `twin`: that a new run starts from, as in `Run`. Returns the run
-    with its final status. If it is interrupted,
-    the status is `partial`, and all records that had ended are saved.
+    with its final status. If it is interrupted, the status is `partial`, and all records that had
+    ended are saved.
     """
     swept = cells.expand(scenario)
     blocks = () if plan else cells.order(swept, scenario.sweep.most_repeats, scenario.seed)
