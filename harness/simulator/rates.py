@@ -33,8 +33,11 @@ class Rates:
         self.itls.append(itl)
 
     def moment(self, work: float) -> int:
-        """Return when `work` was done, or will be done at the current speed; O(log n)."""
-        place = max(bisect_left(self.works, work) - 1, 0)
+        """Return when `work` was done, or will be done at the current speed; O(log n).
+
+        A pause that begins when it is done comes after it, also if a float says a crumb before.
+        """
+        place = max(bisect_left(self.works, work - _CRUMB) - 1, 0)
         return self.ats[place] + round((work - self.works[place]) * self.itls[place])
 
     def constant(self, first: float, last: float, place: int = 0) -> float | None:
