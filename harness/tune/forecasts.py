@@ -11,7 +11,7 @@ import numpy as np
 from harness.analysis.selection import Dataset
 from harness.records.schema import CellInfo
 from harness.tune.expected import Forecast, Forecasts, model_error
-from harness.tune.twin_plays import TwinPlays, play_groups
+from harness.tune.twin_plays import TwinPlays, play_groups, predicted_of, twin_settings
 from harness.twin.bootstrap_fits import Shifts, bootstrap_shifts, error_of_shifts
 from harness.twin.fit import fit_observations
 from harness.twin.fitted_runs import (
@@ -24,7 +24,7 @@ from harness.twin.fitted_runs import (
 from harness.twin.left_out_settings import beyond_measured, leave_out_each
 from harness.twin.observations import observe
 from harness.twin.predict import lengths_of_work, relevant_errors
-from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, Values
+from harness.twin.predicted_metrics import PredictedMetric, Values
 from harness.twin.prediction import LeftOutSetting
 from harness.twin.prediction_error import (
     distance,
@@ -33,10 +33,7 @@ from harness.twin.prediction_error import (
     to_error_scale,
     trial_variance,
 )
-from harness.twin.twin_trials import (
-    played_as,
-    twin_scenario,
-)
+from harness.twin.twin_trials import twin_scenario
 
 _BOOTSTRAPS = 8
 _BOOTSTRAP_PLAYS = 2
@@ -74,19 +71,14 @@ def forecasts(
     fit = fit_observations(seen)
     profile = profile_of(fit)
     source = fitted_run(records, profile, _SOURCE_CALLS)
-    alike: dict[str, list[str]] = {}
-    for cell in candidates:
-        alike.setdefault(played_as(cell), []).append(cell.id)
     every = twin_scenario(scenario_at_twin(records.run, ()), profile, records.run)
-    every = every.with_cells([cell for cell in every.cells if played_as(cell) in alike])
-    main, share = (next(one for one in PREDICTED if one.name == name) for name in metrics)
+    settings = twin_settings(candidates, every.cells, groups)
+    every = every.with_cells([cell for cell in every.cells if cell.id in settings.alike])
+    main, share = predicted_of(metrics)
     lengths = lengths_of_work(source, every.cells)
     twin = TwinPlays(every, lengths, (main, share), seed)
     kinds = range(min(_KINDS, source.repeats))
-    of_group: dict[Hashable, list[CellInfo]] = {}
-    for cell in every.cells:
-        of_group.setdefault(groups[alike[played_as(cell)][0]], []).append(cell)
-    played, stands_for, requests = play_groups(twin, list(of_group.values()), kinds)
+    played, stands_for, requests = play_groups(twin, settings.groups, kinds)
     near = _nearest([cell for cell in every.cells if cell.id in stands_for], played, main, share)
     again = [kind + source.repeats * turn for turn in range(1, 1 + _NEAR_PLAYS) for kind in kinds]
     played = _joined(played, twin.play(near, again))
@@ -108,7 +100,7 @@ def forecasts(
             if one is not None:
                 one = replace(one, requests=requests[info.id])
                 for same in stands_for[info.id]:
-                    found |= {name: replace(one, cell=name) for name in alike[played_as(same)]}
+                    found |= {name: replace(one, cell=name) for name in settings.alike[same.id]}
     rate = fit.limits.rate
     return Forecasts(found, 0.0 if rate is None else rate.burst)
 

@@ -11,15 +11,14 @@ import numpy as np
 from harness.bench.scenario import Scenario
 from harness.config.validation_messages import one_line
 from harness.records.errors import InputError
-from harness.records.schema import CellInfo, Run
+from harness.records.schema import Run
 from harness.simulator.profiles import Profile, load_profile
 from harness.tune.choice import Candidate, Standing
 from harness.tune.expected import Forecast, Forecasts
-from harness.tune.twin_plays import TwinPlays, play_groups
+from harness.tune.twin_plays import TwinPlays, play_groups, predicted_of, twin_settings
 from harness.twin.fitted_runs import scenario_at_twin
-from harness.twin.predicted_metrics import PREDICTED
 from harness.twin.prediction_error import mean_on_error_scale
-from harness.twin.twin_trials import at_twin, played_as, twin_scenario
+from harness.twin.twin_trials import at_twin, twin_scenario
 
 _ERROR = 0.1
 """The standard error of the logarithm of the objective of each setting: 10 %.
@@ -70,16 +69,11 @@ def given_forecasts(
     `forecasts`. Raises InputError if virtual time does not have the scenario.
     """
     assert run.twin is not None, "the caller has looked"
-    main, share = (next(one for one in PREDICTED if one.name == name) for name in metrics)
+    main, share = predicted_of(metrics)
     every = twin_scenario(scenario_at_twin(run, ()), run.twin, run)
-    alike: dict[str, list[str]] = {}
-    for cell in run.cells:
-        alike.setdefault(played_as(cell), []).append(cell.id)
-    of_group: dict[Hashable, list[CellInfo]] = {}
-    for cell in every.cells:
-        of_group.setdefault(groups[alike[played_as(cell)][0]], []).append(cell)
+    settings = twin_settings(run.cells, every.cells, groups)
     twin = TwinPlays(every, lambda *_: {}, (main, share), run.seed)
-    played, stands_for, requests = play_groups(twin, list(of_group.values()), range(_REPEATS))
+    played, stands_for, requests = play_groups(twin, settings.groups, range(_REPEATS))
     found: dict[str, Forecast] = {}
     for name, cells in stands_for.items():
         values, shares = (played[metric].get(name, {}) for metric in metrics)
@@ -92,7 +86,7 @@ def given_forecasts(
             excess=0.0, shares_draws=False, requests=requests[name],
         )  # fmt: skip
         for same in cells:
-            found |= {each: replace(one, cell=each) for each in alike[played_as(same)]}
+            found |= {each: replace(one, cell=each) for each in settings.alike[same.id]}
     profile = Profile.model_validate(run.twin)
     has_rate = profile.requests_per_minute or profile.tokens_per_minute
     return Forecasts(found, profile.burst if has_rate else 0.0)

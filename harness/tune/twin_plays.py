@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from harness.analysis.cells import ByRepeat
 from harness.analysis.contenders import contenders_after
@@ -11,8 +12,8 @@ from harness.analysis.decision import unused_settings
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import identity
 from harness.records.schema import CellInfo
-from harness.twin.predicted_metrics import PredictedMetric, Values, values_of
-from harness.twin.twin_trials import LengthsOf, TwinScenario, play_at_twin
+from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, Values, values_of
+from harness.twin.twin_trials import LengthsOf, TwinScenario, play_at_twin, played_as
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,43 @@ class TwinPlays:
     def play(self, cells: Sequence[CellInfo], repeats: Sequence[int]) -> Values:
         """Return the values of some settings in some repeats."""
         return values_of(self.records(cells, repeats), self.metrics)
+
+
+class TwinSettings(NamedTuple):
+    """The candidates of a tune as a twin plays them.
+
+    `alike`: by setting of the twin, the ids of the candidates that it plays. `groups`: the settings
+    of the twin that are the same where nothing fails.
+    """
+
+    alike: Mapping[str, Sequence[str]]
+    groups: Sequence[Sequence[CellInfo]]
+
+
+def twin_settings(
+    candidates: Sequence[CellInfo], at_the_twin: Sequence[CellInfo], groups: Mapping[str, Hashable]
+) -> TwinSettings:
+    """Return the settings of a twin that play candidates.
+
+    `groups`: by candidate, what it shares with those that are the same where nothing fails.
+    """
+    played: dict[str, list[str]] = {}
+    for cell in candidates:
+        played.setdefault(played_as(cell), []).append(cell.id)
+    alike: dict[str, Sequence[str]] = {}
+    found: dict[Hashable, list[CellInfo]] = {}
+    for cell in at_the_twin:
+        names = played.get(played_as(cell))
+        if names:
+            alike[cell.id] = names
+            found.setdefault(groups[names[0]], []).append(cell)
+    return TwinSettings(alike, list(found.values()))
+
+
+def predicted_of(metrics: tuple[str, str]) -> tuple[PredictedMetric, PredictedMetric]:
+    """Return the objective and the share of good workflows, by their names."""
+    main, share = (next(one for one in PREDICTED if one.name == name) for name in metrics)
+    return main, share
 
 
 def play_groups(
