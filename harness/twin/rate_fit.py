@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -29,6 +31,9 @@ _LATE = 0.05
 """Seconds by which the provider may see a request earlier or later than its record has it."""
 _NEAR = 0.25
 """How many more contradictions are accepted, as a share, for waits that agree better."""
+
+_LATER = 0.002
+"""How much better, as a share of the refusals, each kind has to be than the one before it."""
 
 RateKind = Literal["requests", "rejected_count", "used", "reserved"]
 
@@ -94,13 +99,52 @@ class _Requests:
     is_request: Flags
     said: Floats
 
+    @cached_property
+    def begins(self) -> list[int]:
+        """Where each trial begins."""
+        return np.flatnonzero(np.diff(self.trial, prepend=-1)).tolist()
+
+    @cached_property
+    def elapsed(self) -> Floats:
+        """Seconds since the request before."""
+        return np.diff(self.at, prepend=self.at[0])
+
+    @cached_property
+    def taken_before(self) -> Floats:
+        """What the request before each one took: nothing if it was refused."""
+        return np.concatenate([[0.0], np.where(self.refused, 0.0, self.takes)[:-1]])
+
+    @cached_property
+    def need(self) -> Floats:
+        """What a bucket has to have for each one; -inf for charges."""
+        return np.where(self.is_request, self.takes, -np.inf)
+
+    @cached_property
+    def admitted(self) -> Flags:
+        """Those that were admitted, without charges."""
+        return ~self.refused & self.is_request
+
 
 @dataclass(frozen=True)
 class _Score:
+    """How a bucket contradicts the requests.
+
+    `level`: what was in it when each came. `said`: the refusals that say how long to wait.
+    """
+
     wrong: float
     refused_wrong: int
     admitted_wrong: int
-    wait_error: float | None
+    level: Floats
+    said: Flags
+
+    def wait_error(self, requests: _Requests, amount: float) -> float | None:
+        """Return the typical relative error of the waits that refusals told; None for none."""
+        if not self.said.any():
+            return None
+        expected = np.maximum(requests.takes - self.level, 0)[self.said] / (amount / 60)
+        told = requests.said[self.said]
+        return float(np.median(np.abs(expected - told) / np.maximum(told, 1e-3)))
 
 
 def fit_rate(seen: Observations, explained: Flags) -> RateFit | None:
@@ -115,11 +159,13 @@ def fit_rate(seen: Observations, explained: Flags) -> RateFit | None:
             continue
         requests = _requests(seen, refused, kind)
         for burst in BURSTS:
+            if best is not None and best[0] <= _LATER * order:
+                break  # no limit of this kind can be better
             found = _fit_amount(requests, kind, burst, np.inf if best is None else best[0])
             if found is None:
                 continue
             fit, score = found
-            key = score.wrong + 0.3 * min(score.wait_error or 0.0, 1.0) + 0.002 * order
+            key = score.wrong + 0.3 * min(fit.wait_error or 0.0, 1.0) + _LATER * order
             if score.wrong <= _WRONG and (best is None or key < best[0]):
                 best = key, fit
     return None if best is None else best[1]
@@ -182,9 +228,12 @@ def _fit_amount(
             scores[amount] = _score(requests, kind, amount, burst, fill)
         return scores[amount]
 
+    def wait_error(amount: float) -> float | None:
+        return scored(amount).wait_error(requests, amount)
+
     # The least amount that admits what was admitted: below it, many admissions contradict at once.
     low, high = np.log(grid[0]), np.log(grid[-1])
-    allowed = _WRONG_ADMISSIONS * int((~requests.refused & requests.is_request).sum())
+    allowed = _WRONG_ADMISSIONS * int(requests.admitted.sum())
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         is_enough = scored(float(np.exp(middle))).admitted_wrong <= allowed
@@ -201,11 +250,11 @@ def _fit_amount(
     amount = (low + high) / 2
     if scored(amount).wrong > least:
         amount = min(good, key=lambda one: abs(one - amount))
-    if scored(amount).wait_error is not None:  # what refusals say is sharper
+    if wait_error(amount) is not None:  # what refusals say is sharper
         for width in (0.02, 0.001):
             close = np.linspace(amount * (1 - width), amount * (1 + width), 41).tolist()
             near = [one for one in close if scored(one).wrong <= least + _NEAR]
-            amount = min([amount, *near], key=lambda one: scored(one).wait_error or np.inf)
+            amount = min([amount, *near], key=lambda one: wait_error(one) or np.inf)
     round_number = float(f"{amount:.1e}")
     if abs(round_number / amount - 1) < 0.005 or low <= round_number <= high:
         amount = round_number
@@ -213,7 +262,7 @@ def _fit_amount(
     refused = int(requests.refused.sum())
     fit = RateFit(
         kind, amount, burst, refused - score.refused_wrong, refused,
-        score.admitted_wrong, score.wait_error,
+        score.admitted_wrong, wait_error(amount),
     )  # fmt: skip
     return fit, score
 
@@ -228,32 +277,22 @@ def _score(requests: _Requests, kind: RateKind, amount: float, burst: float, fil
     """
     rate, capacity = amount / 60, float(max(1, round(amount * burst / 60)))
     level = fill(requests, rate, capacity)
-    need = np.where(requests.is_request, requests.takes, -np.inf)
+    need, refused = requests.need, requests.refused
     slack = _LATE * rate + 1e-6 * capacity
-    refused = requests.refused
     is_full = (level >= capacity) & (need <= capacity)
     refused_wrong = refused & ((level - slack >= need) | is_full)
-    admitted_wrong = ~refused & requests.is_request & (level + slack < need)
-    count = max(int(refused.sum()), 1)
-    wrong = (int(refused_wrong.sum()) + int(admitted_wrong.sum())) / count
-    said = refused & (requests.said > 0) & ~refused_wrong
-    error = None
-    if said.any():
-        expected = np.maximum(requests.takes - level, 0)[said] / rate
-        told = requests.said[said]
-        error = float(np.median(np.abs(expected - told) / np.maximum(told, 1e-3)))
-    return _Score(wrong, int(refused_wrong.sum()), int(admitted_wrong.sum()), error)
+    against = int(np.count_nonzero(requests.admitted & (level + slack < need)))
+    below = int(np.count_nonzero(refused_wrong))
+    wrong = (below + against) / max(int(np.count_nonzero(refused)), 1)
+    return _Score(wrong, below, against, level, refused & (requests.said > 0) & ~refused_wrong)
 
 
 def _filled(requests: _Requests, rate: float, capacity: float) -> Floats:
     """Return what is in the bucket when each request comes; refused ones take nothing."""
-    takes = np.where(requests.refused, 0.0, requests.takes)
     # What is missing is a queue: it grows by what is taken, shrinks with time, never below 0.
-    new = np.flatnonzero(np.diff(requests.trial, prepend=-1))
-    elapsed = np.diff(requests.at, prepend=requests.at[0]) * rate
-    walk = np.cumsum(np.concatenate([[0.0], takes[:-1]]) - elapsed)
-    level = np.empty(len(takes))
-    for begin, end in zip(new, [*new[1:], len(takes)], strict=True):
+    walk = np.cumsum(requests.taken_before - requests.elapsed * rate)
+    level = np.empty(len(walk))
+    for begin, end in pairwise([*requests.begins, len(walk)]):
         part = walk[begin:end] - walk[begin]  # each trial begins with a full bucket
         # Before a request, the missing amount was 0 at the earliest when the walk was lowest.
         level[begin:end] = capacity - (part - np.minimum.accumulate(part))
