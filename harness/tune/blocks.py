@@ -21,7 +21,7 @@ from harness.bench.race import TrialBatch
 from harness.bench.resume import RunProgress
 from harness.records.errors import InputError
 from harness.records.schema import CellInfo, PolicyCode, Run
-from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneBlock, TuneOutlook, TuneRuledOut
+from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneBlock, TuneOutlook
 from harness.store.run_directory import each, no_collector
 from harness.tune.beliefs import Belief, Knowledge, belief_difference
 from harness.tune.choice import (
@@ -39,10 +39,9 @@ from harness.tune.given_twin import first_block_at_twin, given_forecasts
 _SETTLING = 0.5
 """A tune begins to settle when the leading setting is expected to be within this share of the
 margin of the best."""
-_FIRMLY_BEHIND = 1.1
-"""A setting whose bound is so far behind is looked at again only with the next forecasts."""
 _FORECAST_UNTIL = 2
-"""The twin is fitted again before each of the first blocks, and later before a few."""
+"""The twin is fitted again before each of the first blocks, and later before a few, as long as
+settings are open: a twin can tell no more of the leading setting than its own trials."""
 _HOPELESS_BLOCKS = 2.0
 """A tune gives up if a proof would probably take more than so many times the blocks that it may
 have. Few blocks do not show that number well, and late blocks are small."""
@@ -114,13 +113,15 @@ def _decide(
         )  # fmt: skip
         return first, known
     records = Dataset.read(directory)
-    is_new = number <= _FORECAST_UNTIL or number in growing_looks(run.repeats).repeats
-    before = decided[-1].ruled_out if not is_new else ()
-    firm = {one.cell: one for one in before if _is_firm(one)}
-    if is_new or not known.of:
-        wanted = [cell for cell in run.cells if cell.id not in firm]
-        known = _forecasts(records, run, wanted, candidates, number)
-    block = _decision(records, number, candidates, known, firm)
+    is_first = number <= _FORECAST_UNTIL or not known.of
+    is_due = is_first or number in growing_looks(run.repeats).repeats
+    if not is_first:
+        block = _decision(records, number, candidates, known)
+        is_settled = block.leading and not block.open
+        is_due = is_due and not (is_settled or block.end == "proven")
+    if is_due:
+        known = _forecasts(records, run, candidates, number)
+        block = _decision(records, number, candidates, known)
     return msgspec.structs.replace(block, rest_s=run.time_scale * known.recovery_s), known
 
 
@@ -142,13 +143,9 @@ def _first_at_twin(run: Run, candidates: Mapping[str, Candidate], given: Forecas
 
 
 def _decision(
-    records: Dataset, number: int, candidates: Mapping[str, Candidate], known: Forecasts,
-    firm: Mapping[str, TuneRuledOut],
-) -> TuneBlock:  # fmt: skip
-    """Return the decision before a block, from all that is known.
-
-    `firm`: the settings that are not looked at.
-    """
+    records: Dataset, number: int, candidates: Mapping[str, Candidate], known: Forecasts
+) -> TuneBlock:
+    """Return the decision before a block, from all that is known."""
     run, rules = records.run, rules_of(records.run)
     contenders = {
         one.name: one
@@ -156,11 +153,7 @@ def _decision(
     }
     dropped = dropped_by_looks(records, number)
     knowledge = Knowledge(known.of, contenders)
-    believed = {
-        name: one
-        for name, one in knowledge.beliefs().items()
-        if name not in firm and name not in dropped
-    }
+    believed = {name: one for name, one in knowledge.beliefs().items() if name not in dropped}
     required = Required(rules.asked, rules.success_margin, rules.margin)
     clean = unused_settings(list(contenders.values()))
     costs = {name: one.requests for name, one in known.of.items()}
@@ -170,11 +163,11 @@ def _decision(
         because = "no setting can be recommended: each one misses the SLO"
         return TuneBlock(
             block=number, cells=(), leading="", regret=1.0, open=(),
-            ruled_out=tuple(firm.values()), outlooks=(), attempts=attempts, reason="", end=because,
+            ruled_out=(), outlooks=(), attempts=attempts, reason="", end=because,
         )  # fmt: skip
     block = TuneBlock(
         block=number, cells=(), leading=now.leading, regret=now.regret, open=now.open,
-        ruled_out=(*now.ruled_out, *firm.values()),
+        ruled_out=now.ruled_out,
         outlooks=tuple(_outlook(one, known.of.get(one.cell)) for one in believed.values()),
         attempts=attempts, reason="", work=_work_of_blocks(known),
     )  # fmt: skip
@@ -196,11 +189,6 @@ def _decision(
 def _objective_of(run: Run) -> str:
     objective: str = run.scenario["objective"]["minimise"]
     return objective
-
-
-def _is_firm(one: TuneRuledOut) -> bool:
-    """Return whether a setting is so far behind that it waits for the next forecasts."""
-    return one.because == "slo" or (one.because == "slower" and one.bound >= _FIRMLY_BEHIND)
 
 
 def _with(block: TuneBlock, cells: tuple[str, ...], reason: str, end: str) -> TuneBlock:
@@ -249,13 +237,12 @@ def _candidate(cell: CellInfo, code: PolicyCode) -> Candidate:
 
 
 def _forecasts(
-    records: Dataset, run: Run, wanted: Sequence[CellInfo], candidates: Mapping[str, Candidate],
-    number: int,
-) -> Forecasts:  # fmt: skip
-    """Return the forecasts of some candidates; none if a twin cannot play this workflow."""
-    groups = {cell.id: candidates[cell.id].setting for cell in wanted}
+    records: Dataset, run: Run, candidates: Mapping[str, Candidate], number: int
+) -> Forecasts:
+    """Return the forecasts of the candidates; none if a twin cannot play this workflow."""
+    groups = {name: one.setting for name, one in candidates.items()}
     try:
-        return forecasts(records, wanted, groups, _metrics_of(run), run.seed + number)
+        return forecasts(records, run.cells, groups, _metrics_of(run), run.seed + number)
     except InputError:
         return Forecasts()
 

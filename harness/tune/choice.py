@@ -103,6 +103,9 @@ def standing(
     `clean`: the settings, without their policies, that were measured and in which no attempt
     failed. Then a trial with one policy stands for all of them. `costs`: the requests of a trial,
     as far as they are known.
+
+    Settings are ruled out as slower than the leading one even if that may still miss the SLO: then
+    another one leads, and they are compared with that.
     """
     same = _copies(known, candidates, clean)
     able = {name: one for name, one in known.items() if name not in same}
@@ -127,7 +130,7 @@ def standing(
         apart = difference(one, leading)
         spread = math.sqrt(apart.variance)
         low = apart.mean - _reach(apart.freedom) * spread
-        if leading.trials and chance[leading.cell] >= _CONFIDENCE and low > -limit:
+        if leading.trials and low > -limit:
             ruled_out.append(TuneRuledOut(cell=name, because="slower", bound=math.exp(low)))
             continue
         open_ones.append(name)
