@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engine import load
-from harness.engine.effects import FanOut, Finished, Now, Program, now, sleep, step
+from harness.engine.effects import FanOut, Finished, Now, Program, Sleep, now, sleep, step
 from harness.engine.load import Start, arrival_times, closed_loop, open_loop
+from harness.records.clock import SECOND
 from tests.engine.scripted import World, in_turn
 
 Log = list[tuple[int, int]]
@@ -101,6 +102,22 @@ def test_one_after_another_they_queue_and_are_ready_when_they_were_due() -> None
         world.run(branch)
     assert log == [(0, 0), (1, 10), (2, 20)]
     assert world.now == 300
+
+
+@pytest.mark.parametrize("count", [load.WAVE, load.WAVE + 1, 2 * load.WAVE, 2 * load.WAVE + 1])
+def test_many_workflows_are_prepared_in_waves_shortly_before_they_are_due(count: int) -> None:
+    log: Log = []
+    arrivals = [number * SECOND for number in range(count)]
+    program = open_loop(starts(count, log), arrivals)
+    assert step(program, None) == Now()
+    forked = step(program, 0)
+    assert isinstance(forked, FanOut)
+    assert len(forked.branches) == (count if count <= load.WAVE else -(-count // load.WAVE))
+    if count > load.WAVE:
+        assert step(forked.branches[1], None) == Sleep(load.WAVE * SECOND - load.LEAD)
+    log.clear()
+    World(in_turn()).run(open_loop(starts(count, log), arrivals))
+    assert log == list(enumerate(arrivals))
 
 
 def test_constant_arrivals_are_equally_far_apart() -> None:
