@@ -20,7 +20,13 @@ from harness.config.request_settings import in_folder_of_scenario
 from harness.config.tables import SettingError, parse_override
 from harness.config.validation_messages import message_of, one_line, setting_message
 from harness.records.errors import InputError
-from harness.records.settings import setting_of, split_key, with_settings, without_setting
+from harness.records.settings import (
+    join_key,
+    setting_of,
+    split_key,
+    with_settings,
+    without_setting,
+)
 from harness.workflows.text_files import read_texts
 
 
@@ -205,6 +211,15 @@ def _located(where: str, overrides: Sequence[str], key: str, text: str) -> Input
         shorter = min(len(wrong), len(was_set))
         if wrong[:shorter] == was_set[:shorter] and shorter:
             return InputError(one_line(f"--set {text}"))
+    for override in overrides:
+        *table, last = _parts(_key(override))
+        # The file may have keys of another kind in this table, or lack those of the new one.
+        if table and last == "kind" and wrong[: len(table)] == table:
+            _, kind = parse_override(override)
+            whole = f"{join_key(table)}={{kind = {json.dumps(kind)}, ...}}"
+            return _input_error(
+                f"--set {override}", f"{text}; give the table of this kind: --set '{whole}'"
+            )
     return _input_error(where, text)
 
 

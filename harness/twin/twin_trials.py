@@ -105,7 +105,15 @@ def at_twin(
     for change in changes:
         _require_effect(change)
         apply_override(moved, change)
+    if _kind_of(moved) != _kind_of(values) and moved.get("prompts") == values.get("prompts"):
+        moved.pop("prompts", None)  # the texts of another kind, which no change has set
     return validated(moved, where, changes)
+
+
+def _kind_of(values: Mapping[str, Any]) -> object:
+    """Return the kind of workflow of a scenario that may be invalid."""
+    workflow = values.get("workflow")
+    return workflow.get("kind") if isinstance(workflow, Mapping) else None
 
 
 def played_as(cell: CellInfo) -> str:

@@ -574,6 +574,28 @@ def test_an_override_of_a_swept_key_is_refused(swept: str, override: str) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "workflow.kind=agent",
+            "--set workflow.kind=agent: workflow.sub_questions: unknown key; known here: "
+            "carry_reasoning, ",
+        ),
+        ("workflow.kind=program", "--set workflow.kind=program: workflow.sub_questions: unknown"),
+        ("retry.mine.kind=none", "--set retry.mine.kind=none: retry.mine.attempts: unknown key; "),
+    ],
+)
+def test_keys_that_a_changed_kind_does_not_have_are_blamed_on_the_change(
+    override: str, line: str
+) -> None:
+    text = HEAD + "sub_questions = 2\n[retry.mine]\nkind = 'exponential'\nattempts = 3\n"
+    said = complaint(text, override)
+    assert said.startswith(line)
+    table, _, kind = override.partition(".kind=")
+    assert said.endswith(f"give the table of this kind: --set '{table}={{kind = \"{kind}\", ...}}'")
+
+
 def test_an_override_can_change_the_values_of_a_swept_key() -> None:
     text = HEAD + '[sweep]\n"workflow.sub_questions" = [2, 3]\n'
     scenario = parse_scenario(text, "file.toml", ['sweep."workflow.sub_questions"=[4, 5]'])

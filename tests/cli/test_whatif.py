@@ -115,6 +115,10 @@ def test_the_json_has_plain_numbers_under_the_names_of_the_prediction(
         ("sweep.repeats=9", "a mean over as many repeats as it needs"),
         ("sweep={repeats = 9}", "a mean over as many repeats as it needs"),
         ("endpoint.override.bogus=2", "endpoint.override.bogus: unknown key"),
+        ("workflow.kind=agent", "--set workflow.kind=agent: workflow.sub_questions: unknown key"),
+        ("workflow={kind = 'agent'}", "--set workflow.topics: missing"),
+        ("workflow={kind = 'agent', topics = ['a']}", "no answer of phase step was recorded"),
+        ("retry.patient.kind=none", "--set retry.patient.kind=none: retry.patient."),
     ],
 )
 def test_a_change_that_a_prediction_cannot_have_is_one_line(
