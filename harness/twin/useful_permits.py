@@ -40,7 +40,8 @@ def useful_permits(scenario: Scenario, cells: Sequence[CellInfo]) -> UsefulPermi
     }
     groups: dict[str, list[CellInfo]] = {}
     for info in cells:
-        if info.permits >= most.get(info.id, info.permits + 1):
+        # Limits that adapt differ in their rules, whatever their highest values are.
+        if not info.limiter and info.permits >= most.get(info.id, info.permits + 1):
             groups.setdefault(identity(info, ("permits",)), []).append(info)
     same = tuple(
         tuple(sorted(group, key=lambda info: info.permits))

@@ -239,6 +239,13 @@ def test_permits_that_calls_can_use_are_settings_of_their_own(run: Records) -> N
     assert found.notes == ()
 
 
+def test_limits_with_the_same_highest_value_are_settings_of_their_own(run: Records) -> None:
+    changes = ["sweep.permits=['elastic', 'aimd', 256]", "load.in_flight=3"]
+    found = predict([run], changes, bootstraps=1)
+    assert [one.info.limiter for one in found.cells] == ["elastic", "aimd", ""]
+    assert found.notes == ()
+
+
 def test_a_hedge_can_use_a_second_permit_for_each_call(run: Records) -> None:
     hedge = [
         "retry.late={kind = 'hedge', after = '1s'}",
