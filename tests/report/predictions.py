@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace as replace_fields
+
 from harness.records.schema import CellInfo
 from harness.twin.prediction import (
     CheckedMetric,
@@ -33,6 +35,11 @@ EVIL = """</title></script><script>alert("1")</script><img src=x onerror='alert(
 def info(permits: int, retry: str = "full-jitter", mode: str = "async") -> CellInfo:
     name = f"{mode}_{permits}_{retry}_attempt"
     return CellInfo(id=name, mode=mode, permits=permits, retry=retry, permit_scope="attempt")
+
+
+def limited(most: int, name: str, retry: str = "full-jitter") -> CellInfo:
+    """Return a setting with a limit that adapts."""
+    return replace_fields(info(most, retry), id=f"async_{name}_{retry}_attempt", limiter=name)
 
 
 def value(mean: float) -> PredictedValue:

@@ -186,6 +186,50 @@ def test_the_chart_has_what_is_expected_measured_and_ruled_out(summary: Summary)
     assert len(chart.table.columns[0].values) == 6
 
 
+def with_limit(summary: Summary, name: str) -> Summary:
+    """Return the summary with one of its settings as a limit that adapts."""
+    assert summary.tune is not None
+    settings = tuple(
+        replace(one, info=replace(one.info, limiter="elastic", permits=100))
+        if one.info.id == name
+        else one
+        for one in summary.tune.settings
+    )
+    return replace(summary, tune=replace(summary.tune, settings=settings))
+
+
+def test_a_limit_that_adapts_is_drawn_right_of_the_numbers(summary: Summary) -> None:
+    """The recommended setting, a measured one and one that misses the SLO are drawn alike."""
+    for name, shape, hollow in ((BEST, "line", False), (UNTRIED[2], "dashed", True)):
+        chart, panel = drawn(with_limit(summary, name))
+        (edge,) = panel.verticals
+        beyond = [
+            (one, point) for one in panel.series for point in one.points if point.x > edge.value
+        ]
+        known = settings_of_tune(summary)[name]
+        assert known.expected is not None
+        short, marks = (
+            [(one, point) for one, point in beyond if (one.shape == "loose") == is_mark]
+            for is_mark in (False, True)
+        )
+        assert [(one.shape, point.y) for one, point in short] == [
+            (shape, known.expected.value)
+        ] * 2  # fmt: skip
+        assert {one.look for one, _ in short} <= {"blue", "orange"}
+        mark, *crosses = [point for _, point in marks]
+        assert (mark.y, mark.low, mark.high, mark.hollow, mark.ringed) == (
+            known.expected.value, known.expected.low, known.expected.high, hollow, name == BEST
+        )  # fmt: skip
+        assert [point.y for point in crosses] == (
+            [] if known.measured is None else [known.measured.value]
+        )
+        assert panel.x.ticks[-1].text == "elastic"
+        assert any("limits that adapt" in note for note in chart.notes)
+        joined = [one for one in panel.series if one.shape == "line"]
+        across = [one for one in joined if {p.x > edge.value for p in one.points} == {True, False}]
+        assert not across, "no line joins numbers and limits"
+
+
 def test_no_other_run_has_the_chart(summary: Summary) -> None:
     assert tuned_settings(about(replace(summary, tune=None), RECORDS)) is None
 

@@ -59,13 +59,21 @@ class Tick(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """An axis; `end` equals `start` when nothing took any time."""
+    """An axis; `end` equals `start` when nothing took any time.
+
+    `names_from`: beyond it, places have names and no values; None without such places.
+    """
 
     label: str
     start: float
     end: float
     ticks: tuple[Tick, ...]
     log: bool = False
+    names_from: float | None = None
+
+    def is_name(self, value: float) -> bool:
+        """Return whether a place has a name and no value."""
+        return self.names_from is not None and value > self.names_from
 
     def place(self, value: float) -> float:
         """Return the position of `value` in percent, limited to the axis."""

@@ -2,18 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from harness.analysis.settings import identity, policy_of, varying
 from harness.records.schema import CellInfo
 from harness.records.settings import one_at_a_time
-from harness.report.charts.model import Axis, Tick, legible
-from harness.report.wording import other_differences
+from harness.report.charts.model import Axis, Reference, Tick, legible
+from harness.report.wording import other_differences, shortened
 
 TICK_GAP = 8.0
 """Percent of an axis between the texts of ticks, also on a narrow screen."""
+LIMITS_NOTE = "Right of the dotted line: limits that adapt, each with a short line for each policy."
+"""What is said of `PermitPlaces.limits` under a chart."""
 _ASIDE = 0.07
 """The distance between lines at one permit count, in powers of two, so that bars do not overlap."""
+_LIMIT_SHARE, _LIMITS_SHARE = 0.17, 0.5
+"""The width of the column of a limit, and of the columns of all limits at most: shares of the axis.
+"""
+_ACROSS = 0.3
+"""The length of a line on each side of the middle of a column, as a share of its width."""
+_LIMIT_NAME = 12
+"""The most characters of the name of a limit below its column."""
+
+
+class PermitPlaces(NamedTuple):
+    """An axis of permits. A limit that adapts has a column of its own, right of the numbers.
+
+    `limits`: the middle of the column of each limit, by its name, and `width`: the factor from the
+    begin of a column to its end. `edge`: where the columns begin, as a line to draw; empty without
+    numbers or limits.
+    """
+
+    axis: Axis
+    limits: Mapping[str, float]
+    width: float
+    edge: tuple[Reference, ...]
+
+    def of(self, info: CellInfo) -> float:
+        """Return the place of a setting on the axis."""
+        return self.limits[info.limiter] if info.limiter else float(info.permits)
+
+    def across(self, info: CellInfo) -> tuple[float, float]:
+        """Return the ends of a line across the most part of the column of a limit."""
+        middle, half = self.limits[info.limiter], self.width**_ACROSS
+        return middle / half, middle * half
+
+
+def permit_places(cells: Iterable[CellInfo]) -> PermitPlaces:
+    """Return the axis of the permits of some settings, at least one."""
+    every = list(cells)
+    counts = sorted({info.permits for info in every if not info.limiter})
+    names = sorted({info.limiter for info in every if info.limiter})
+    if not names:
+        return PermitPlaces(permits_axis(counts), {}, 1.0, ())
+    numbers = permits_axis(counts or [1])
+    share = min(_LIMIT_SHARE, _LIMITS_SHARE / len(names)) if counts else 1 / (len(names) + 0.2)
+    # Each column has this share of the whole axis, which is logarithmic.
+    factor = (numbers.end / numbers.start) ** (share / (1 - share * len(names)))
+    limits = {name: numbers.end * factor ** (at + 0.5) for at, name in enumerate(names)}
+    short = shortened(names, _LIMIT_NAME)
+    axis = Axis(
+        "permits: calls at once; right: limits that adapt" if counts else "limits that adapt",
+        numbers.start if counts else numbers.end, numbers.end * factor ** len(names), (), log=True,
+        names_from=numbers.end,
+    )  # fmt: skip
+    ticks = [*(Tick(count, str(count)) for count in counts)]
+    ticks += [Tick(place, short[name]) for name, place in limits.items()]
+    edge = (Reference("limits that adapt", numbers.end),) if counts else ()
+    return PermitPlaces(axis._replace(ticks=legible(ticks, axis, TICK_GAP)), limits, factor, edge)
 
 
 def aside_of(line: int, lines: int) -> float:

@@ -23,7 +23,14 @@ from harness.report.charts.model import (
     legible,
     log_axis,
 )
-from harness.report.charts.permit_lines import TICK_GAP, aside_of, lines_by_permits, permits_axis
+from harness.report.charts.permit_lines import (
+    LIMITS_NOTE,
+    TICK_GAP,
+    PermitPlaces,
+    aside_of,
+    lines_by_permits,
+    permit_places,
+)
 from harness.report.prediction_text import (
     METRIC_HEADS,
     METRIC_WORDS,
@@ -114,6 +121,8 @@ def prediction_charts(
             _marks(panels, changed=changed),
             *cut_off_note(_figures(metrics[0], shown, measured)),
         ]
+        if any(info.limiter for line in shown for info in line.cells):
+            notes.append(LIMITS_NOTE)
         if any(one_at_a_time(info.mode) for line in shown for info in line.cells):
             notes.append("One call at a time is drawn at 1 permit.")
         if left_out > 0:
@@ -220,11 +229,10 @@ def _panel(
     metric: str, lines: Sequence[PredictedLine], measured: MeasuredMeans, metrics: Sequence[str]
 ) -> CurvePanel:
     series: list[Series] = []
+    places = permit_places(info for line in lines for info in line.cells)
     for at, line in enumerate(lines):
         aside = aside_of(at, len(lines))
-        series += _line(metric, line, SERIES[at], aside, measured.get(metric, {}))
-    counts = sorted({info.permits for line in lines for info in line.cells})
-    x = permits_axis(counts)
+        series += _line(metric, line, SERIES[at], (places, aside), measured.get(metric, {}))
     if metric in SHARE_METRICS:
         y = Axis("predicted share of workflows", 0, 1.04, tuple(
             Tick(share, percent(share)) for share in (0, 0.25, 0.5, 0.75, 1)
@@ -233,15 +241,32 @@ def _panel(
         end = 1.06 * axis_end(_figures(metric, lines, measured))
         y = axis_from_zero(f"predicted {' '.join(METRIC_HEADS[metric])}", end)
     title = METRIC_WORDS[metric] if len(metrics) > 1 else ""
-    return CurvePanel(title, x, y, tuple(series))
+    return CurvePanel(title, places.axis, y, tuple(series), verticals=places.edge)
 
 
 def _line(
-    metric: str, line: PredictedLine, look: str, aside: float, measured: Mapping[str, MeasuredMean]
-) -> Iterator[Series]:
-    """Yield the line of the predicted settings, its ends beyond the run, and what was measured."""
+    metric: str, line: PredictedLine, look: str, where: tuple[PermitPlaces, float],
+    measured: Mapping[str, MeasuredMean],
+) -> Iterator[Series]:  # fmt: skip
+    """Yield the line of the predicted settings, its ends beyond the run, and what was measured.
+
+    Limits that adapt have a short line each. `where`: the places of settings, and how far aside
+    this line is.
+    """
+    places, aside = where
     known = [cell for cell in line.predicted if metric in cell.values]
-    points = [_point(cell, metric, aside) for cell in known]
+    for cell in known:
+        if cell.info.limiter:
+            point = _point(cell, metric, places.of(cell.info) * aside)
+            short = tuple(Point(place, point.y) for place in places.across(cell.info))
+            name = "beyond the run" if point.hollow else line.name
+            yield Series(name, look, short, "dashed" if point.hollow else "line")
+            yield Series(name, look, (point,), "loose")
+    points = [
+        _point(cell, metric, places.of(cell.info) * aside)
+        for cell in known
+        if not cell.info.limiter
+    ]
     inside = [point for point in points if not point.hollow]
     if inside:
         yield Series(line.name, look, tuple(inside))
@@ -256,7 +281,7 @@ def _line(
     means = [(info, measured[info.id]) for info in line.measured if info.id in measured]
     if means:
         yield Series("measured", "dark", tuple(
-            Point(info.permits * aside, mean.value) for info, mean in means
+            Point(places.of(info) * aside, mean.value) for info, mean in means
         ), "loose")  # fmt: skip
 
 
@@ -264,11 +289,9 @@ def _first(points: Sequence[Point]) -> float:
     return min((point.x for point in points), default=float("-inf"))
 
 
-def _point(cell: PredictedCell, metric: str, aside: float) -> Point:
+def _point(cell: PredictedCell, metric: str, place: float) -> Point:
     value = cell.values[metric]
-    return Point(
-        cell.info.permits * aside, value.value, value.low, value.high, hollow=bool(cell.beyond)
-    )
+    return Point(place, value.value, value.low, value.high, hollow=bool(cell.beyond))
 
 
 def _marks(panels: Sequence[CurvePanel], *, changed: bool) -> str:

@@ -18,7 +18,13 @@ from harness.report.charts.model import (
     legible,
     log_axis,
 )
-from harness.report.charts.permit_lines import aside_of, lines_by_permits, permits_axis
+from harness.report.charts.permit_lines import (
+    LIMITS_NOTE,
+    PermitPlaces,
+    aside_of,
+    lines_by_permits,
+    permit_places,
+)
 from harness.report.tables import Column, Subject, Table
 from harness.report.tune_text import state_in_words, tuned_labels
 from harness.report.wording import counted, percent, sentence, whole_number
@@ -38,7 +44,7 @@ class _Line(NamedTuple):
 def tuned_settings(about: Subject) -> Chart | None:
     """Return the objective over permits, as a tune expects and measured it; None for other runs.
 
-    A limit that adapts has no place on the axis; it is in the table alone.
+    A limit that adapts has a column of its own, right of the numbers of permits.
     """
     tune = about.summary.tune
     if tune is None:
@@ -54,15 +60,23 @@ def tuned_settings(about: Subject) -> Chart | None:
     unit = seconds if objective.metric.unit == "s" else "USD"
     bounds = [value for one in drawn for value in _values(one, measured)]
     y = log_axis(f"{objective.words}, {unit}", min(bounds), max(bounds))
-    x = permits_axis(sorted({one.info.permits for one in drawn}))
-    series = [each for line in lines for each in _series(line, measured, best)]
+    places = permit_places(one.info for one in drawn)
+    series = [each for line in lines for each in _series(line, places, measured, best)]
     return Chart(
         sentence(f"{objective.words} by permits, as the tune expects it"),
         _finding(about, tune),
         f"{objective.words} over permits: a line for each policy, with intervals, and what was "
         "measured.",
         tuple(_notes(about, drawn, left_out)),
-        (CurvePanel("", x, y._replace(ticks=legible(y.ticks, y)), tuple(series)),),
+        (
+            CurvePanel(
+                "",
+                places.axis,
+                y._replace(ticks=legible(y.ticks, y)),
+                tuple(series),
+                verticals=places.edge,
+            ),
+        ),
         tuple(_keys(lines, drawn, measured)),
         _table(about, tune, measured, f"{objective.words}\n{unit}"),
     )
@@ -73,7 +87,7 @@ def _lines(tune: TuneSummary, measured: Mapping[str, Figure]) -> tuple[list[_Lin
     known = {
         one.info.id: one
         for one in tune.settings
-        if not one.info.limiter and (one.expected is not None or one.info.id in measured)
+        if one.expected is not None or one.info.id in measured
     }
     groups = lines_by_permits([one.info for one in known.values()], known)
 
@@ -98,18 +112,34 @@ def _values(one: TunedSetting, measured: Mapping[str, Figure]) -> list[float]:
     return [each.value for each in known if each is not None]
 
 
-def _series(line: _Line, measured: Mapping[str, Figure], best: str | None) -> Iterator[Series]:
-    """Yield the line of the settings that may meet the SLO, its ends, and the marks."""
+def _series(
+    line: _Line, places: PermitPlaces, measured: Mapping[str, Figure], best: str | None
+) -> Iterator[Series]:
+    """Yield the line of the settings that may meet the SLO, its ends, and the marks.
+
+    The line joins the numbers of permits. Each limit has a short one across its column.
+    """
     expected = [one for one in line.settings if one.expected is not None]
-    points = [_point(one, line, best) for one in expected]
-    plain = [point._replace(ringed=False) for point in points]
+    points = [_point(one, places.of(one.info) * line.aside, best) for one in expected]
+    plain = [
+        point._replace(ringed=False)
+        for point, one in zip(points, expected, strict=True)
+        if not one.info.limiter
+    ]
     for is_missed, run in groupby(range(len(plain)), key=lambda at: plain[at].hollow):
-        places = list(run)
+        members = list(run)
         if is_missed:  # with the settings around it, as the line ends there
-            first, last = max(places[0] - 1, 0), places[-1] + 2
+            first, last = max(members[0] - 1, 0), members[-1] + 2
             yield Series("misses the SLO", line.look, tuple(plain[first:last]), "dashed")
         else:
-            yield Series(line.name, line.look, tuple(plain[at] for at in places), "line")
+            yield Series(line.name, line.look, tuple(plain[at] for at in members), "line")
+    for point, one in zip(points, expected, strict=True):
+        if one.info.limiter:
+            short = tuple(Point(place, point.y) for place in places.across(one.info))
+            if point.hollow:
+                yield Series("misses the SLO", line.look, short, "dashed")
+            else:
+                yield Series(line.name, line.look, short, "line")
     for name, look, is_out in (("ruled out", _RULED_OUT, True), (line.name, line.look, False)):
         mine = tuple(
             point
@@ -121,15 +151,15 @@ def _series(line: _Line, measured: Mapping[str, Figure], best: str | None) -> It
     tried = [one for one in line.settings if one.info.id in measured]
     if tried:
         yield Series("measured", _MEASURED, tuple(
-            Point(one.info.permits * line.aside, measured[one.info.id].value) for one in tried
+            Point(places.of(one.info) * line.aside, measured[one.info.id].value) for one in tried
         ), "loose")  # fmt: skip
 
 
-def _point(one: TunedSetting, line: _Line, best: str | None) -> Point:
+def _point(one: TunedSetting, place: float, best: str | None) -> Point:
     assert one.expected is not None, "the caller has chosen those with an estimate"
     figure = one.expected
     return Point(
-        one.info.permits * line.aside, figure.value, figure.low, figure.high,
+        place, figure.value, figure.low, figure.high,
         hollow=one.ruled_out == "slo", ringed=one.info.id == best,
     )  # fmt: skip
 
@@ -162,6 +192,8 @@ def _notes(about: Subject, drawn: Sequence[TunedSetting], left_out: int) -> Iter
         is_proven = about.summary.recommendation.cell is not None
         said.append(f"ringed: {'recommended' if is_proven else 'ahead so far'}")
     yield f"{'; '.join(said)}."
+    if any(one.info.limiter for one in drawn):
+        yield LIMITS_NOTE
     if left_out:
         yield f"Not drawn: {counted(left_out, 'more line')}; their settings are in the table."
 

@@ -18,6 +18,7 @@ from tests.report.predictions import (
     EVIL,
     MEASURED,
     info,
+    limited,
     make_check,
     make_prediction,
     predicted_cell,
@@ -80,6 +81,22 @@ def test_a_line_for_each_policy_goes_on_dashed_and_hollow_beyond_the_run() -> No
     assert [p.y for p in dashed.points] == [250, 62.5]
     outer = next(one for one in drawn if one.shape == "loose" and one.look == dashed.look)
     assert [(p.y, p.hollow) for p in outer.points] == [(62.5, True)]
+
+
+def test_a_limit_that_adapts_has_a_column_right_of_the_permits() -> None:
+    limit = replace(predicted_cell(64), info=limited(64, "elastic"))
+    cells = (predicted_cell(2), predicted_cell(4), limit)
+    drawn = series_of(make_prediction(cells=cells))
+    joined = next(one for one in drawn if one.shape == "marked")
+    assert [p.x for p in joined.points] == [2, 4]
+    (mark,) = (
+        p for one in drawn if one.shape == "loose" and one.look == "blue" for p in one.points
+    )
+    short = next(one for one in drawn if one.shape == "line")
+    assert (mark.y, mark.low) == (limit.values["makespan"].value, limit.values["makespan"].low)
+    assert short.points[0].x < mark.x < short.points[1].x
+    assert {p.y for p in short.points} == {mark.y}
+    assert short.points[0].x > 8, "right of the measured permits"
 
 
 def test_permits_below_the_run_are_dashed_up_to_it() -> None:

@@ -21,7 +21,9 @@
       if (line.hidden) continue;
       const inner = track.getBoundingClientRect();
       line.style.left = `${inner.left - box.getBoundingClientRect().left + share * inner.width}px`;
-      line.dataset.value = Number(valueAt(box.dataset, share).toPrecision(3));
+      const value = valueAt(box.dataset, share);
+      const isName = value >= Number(box.dataset.namesFrom ?? Infinity);
+      line.dataset.value = isName ? "" : Number(value.toPrecision(3));
     }
   };
   const hide = () => { for (const { line } of boxes) line.hidden = true; };
