@@ -35,8 +35,8 @@ def tuning(summary: Summary) -> TuningSection | None:
             Column("block", "block", [
                 "end" if step.end else str(step.block + 1) for step in steps
             ]),
-            Column("settings left", "left", [step.left for step in steps], whole_number),
-            Column("ruled out before it", "ruled_out", [
+            Column("settings\nleft", "left", [step.left for step in steps], whole_number),
+            Column("ruled out\nbefore it", "ruled_out", [
                 ruled_out_at(tune, step.block) for step in steps
             ]),
             Column("tried", "tried", [
