@@ -112,7 +112,7 @@ async def receive(
         try:
             received.begin(response)
             assert isinstance(response.stream, httpx2.AsyncByteStream)
-            body = response.aiter_bytes() if is_encoded(response) else response.stream
+            body = response.aiter_bytes() if is_encoded(response.headers) else response.stream
             async for data in body:
                 if not received.take(data):
                     break

@@ -250,9 +250,9 @@ class ReceivedResponse:
         """Note status and headers."""
         self._head = response
         if self.exchange.status is None:  # otherwise a hook of the HTTP client has noted it
-            self.exchange.note_response(response)
+            self.exchange.note_response(response.status_code, response.headers)
         if self._call.classified and of_status(response.status_code) == OK:
-            self.exchange.begin_reading(response)
+            self.exchange.begin_reading(response.request.url.path)
 
     def take(self, data: bytes) -> bool:
         """Process bytes of the body; return whether to continue reading."""

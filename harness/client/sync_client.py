@@ -234,7 +234,7 @@ class PolicyTransport(httpx2.BaseTransport):
             try:
                 received.begin(response)
                 assert isinstance(response.stream, httpx2.SyncByteStream)
-                body = response.iter_bytes() if is_encoded(response) else response.stream
+                body = response.iter_bytes() if is_encoded(response.headers) else response.stream
                 for data in body:
                     if not received.take(data):
                         break

@@ -115,7 +115,7 @@ async def _before_request(request: httpx2.Request) -> None:
 
 
 async def _after_headers(response: httpx2.Response) -> None:
-    current.get().note_response(response)
+    current.get().note_response(response.status_code, response.headers)
 
 
 class _Watch:
@@ -230,9 +230,9 @@ class AsyncClient:
             stream_cls=openai.AsyncStream[Any], **post_arguments(self._target, effect)
         )
         try:
-            exchange.begin_reading(response)
+            exchange.begin_reading(response.request.url.path)
             assert isinstance(response.stream, httpx2.AsyncByteStream)
-            body = response.aiter_bytes() if is_encoded(response) else response.stream
+            body = response.aiter_bytes() if is_encoded(response.headers) else response.stream
             async for received in body:
                 if not exchange.received(received, self._now()):
                     break

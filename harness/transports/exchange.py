@@ -166,13 +166,16 @@ class Exchange:
         headers = self._first.headers
         return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
-    def note_response(self, response: httpx2.Response) -> None:
-        """Stamp the end of the response headers."""
-        self.headers = self.now()
+    def note_response(self, status: int, headers: Mapping[str, str], at: int | None = None) -> None:
+        """Stamp the end of the response headers: `at`, or now.
+
+        `headers`: by name in lower case.
+        """
+        self.headers = self.now() if at is None else at
         if self.sent is None:  # a transport without an event for sending
             self.sent = self.handed
-        self.status = response.status_code
-        self.response_headers = response.headers
+        self.status = status
+        self.response_headers = headers
         self.rearm()
 
     def begin_request(self, request: httpx2.Request) -> None:
@@ -193,13 +196,13 @@ class Exchange:
     def _refused(self) -> bool:
         return self.status is not None and of_status(self.status) != OK
 
-    def begin_reading(self, response: httpx2.Response) -> None:
-        """Prepare to read the body of a successful response."""
-        content_type = response.headers.get("content-type", "").lower()
-        translator = translator_of(response.request.url.path)
-        self.reading = Reading(self.stream, content_type, self.terms, translator)
-        self.decodes = is_encoded(response)
-        if "content-length" in response.headers and "transfer-encoding" in response.headers:
+    def begin_reading(self, path: str) -> None:
+        """Prepare to read the body of a successful response. `path`: that of its request."""
+        headers = self.response_headers
+        content_type = headers.get("content-type", "").lower()
+        self.reading = Reading(self.stream, content_type, self.terms, translator_of(path))
+        self.decodes = is_encoded(headers)
+        if "content-length" in headers and "transfer-encoding" in headers:
             self.reading.note("framing")
 
     def received(self, data: bytes, at: int) -> bool:
@@ -310,9 +313,9 @@ def _body_of(error: Exception) -> bytes:
         return b""
 
 
-def is_encoded(response: httpx2.Response) -> bool:
+def is_encoded(headers: Mapping[str, str]) -> bool:
     """Return whether a body has to be decoded; otherwise its stream is read, which is faster."""
-    return "content-encoding" in response.headers
+    return "content-encoding" in headers
 
 
 _BOOLEANS = {"true": True, "false": False}

@@ -9,19 +9,26 @@ written in Python, and it sets the timeout of the socket before each read.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import httpx2
 
 from harness.config.network import environment_proxy
 from harness.records.connections import KEEP_ALIVE_SECONDS
 from harness.transports.exchange import current
+from harness.transports.http_requests import (
+    connect_request,
+    host_and_port,
+    proxy_headers,
+    request_head,
+    require_proxy,
+    require_tunnel,
+)
 from harness.transports.response_parser import ResponseParser
 from harness.transports.unasked import has_unacknowledged
 
@@ -34,8 +41,6 @@ Receive = Callable[[socket.socket, int], bytes]
 _READ_BYTES = 64 * 1024
 _WRITE_BYTES = 16 * 1024
 """Few enough that a writable socket accepts them all at once; one record of TLS."""
-
-_PORTS = {"http": 80, "https": 443}
 
 
 def shut_down(sock: socket.socket) -> None:
@@ -191,9 +196,9 @@ class SocketTransport(httpx2.BaseTransport):
     def _head(self, request: httpx2.Request) -> bytes:
         method, headers = request.method.encode("ascii"), request.headers.raw
         if self._proxy is None or self._url.scheme == "https":
-            return _head(method, request.url.raw_path, headers)
+            return request_head(method, request.url.raw_path, headers)
         target = str(request.url).encode("ascii")
-        return _head(method, target, [*headers, *_proxy_headers(self._proxy)])
+        return request_head(method, target, [*headers, *proxy_headers(self._proxy)])
 
     def _reuse(self) -> _Connection | None:
         while self._idle:
@@ -227,8 +232,8 @@ class SocketTransport(httpx2.BaseTransport):
     def _connected(self) -> socket.socket:
         proxy, secure = self._proxy, self._url.scheme == "https"
         peer = self._url if proxy is None else proxy.url
-        if proxy is not None and peer.scheme not in (("http",) if secure else ("http", "https")):
-            raise httpx2.UnsupportedProtocol(f"{self._url.scheme} over a proxy of {peer.scheme}")
+        if proxy is not None:
+            require_proxy(self._url, proxy)
         try:
             sock = self._connect_tcp(peer)
         except ConnectionError as error:
@@ -239,7 +244,7 @@ class SocketTransport(httpx2.BaseTransport):
             if proxy is not None and secure:
                 self._open_tunnel(sock, proxy)
             if secure or peer.scheme == "https":
-                host, _ = _address(self._url if secure else peer)
+                host, _ = host_and_port(self._url if secure else peer)
                 sock = secured = self._tls.wrap_socket(
                     sock, server_hostname=host, do_handshake_on_connect=False
                 )
@@ -253,7 +258,7 @@ class SocketTransport(httpx2.BaseTransport):
 
     def _connect_tcp(self, url: httpx2.URL) -> socket.socket:
         """Connect to the first address that accepts; each has an equal share of the time left."""
-        host, port = _address(url)
+        host, port = host_and_port(url)
         last: BaseException = OSError(f"no address of {host}")
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
@@ -274,33 +279,8 @@ class SocketTransport(httpx2.BaseTransport):
 
     def _open_tunnel(self, sock: socket.socket, proxy: httpx2.Proxy) -> None:
         """Ask the proxy for a connection to the server."""
-        host, port = _address(self._url)
-        target = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode("ascii")
-        headers = [(b"Host", target), (b"Accept", b"*/*"), *_proxy_headers(proxy)]
         parser = ResponseParser()
-        sock.sendall(_head(b"CONNECT", target, headers))
+        sock.sendall(connect_request(self._url, proxy))
         while not parser.status:
             parser.feed(sock.recv(_READ_BYTES))
-        if parser.status >= 300:
-            raise httpx2.ProxyError(f"the proxy refuses: HTTP {parser.status}")
-
-
-def _proxy_headers(proxy: httpx2.Proxy) -> list[tuple[bytes, bytes]]:
-    headers = proxy.headers.raw
-    if proxy.raw_auth is not None:
-        credentials = base64.b64encode(b":".join(proxy.raw_auth))
-        headers.append((b"Proxy-Authorization", b"Basic " + credentials))
-    return headers
-
-
-def _address(url: httpx2.URL) -> tuple[str, int]:
-    if url.scheme not in _PORTS:
-        raise httpx2.UnsupportedProtocol("the base URL must begin with http:// or https://")
-    return url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme]
-
-
-def _head(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    lines = [b"%b %b HTTP/1.1" % (method, target), *(b"%b: %b" % header for header in headers)]
-    if any(b"\r" in line or b"\n" in line for line in lines):
-        raise httpx2.LocalProtocolError("a header with a line break")
-    return b"\r\n".join([*lines, b"", b""])
+        require_tunnel(parser.status)

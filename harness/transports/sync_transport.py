@@ -251,9 +251,9 @@ class SyncClient:
             stream_cls=openai.Stream[Any], **post_arguments(self._target, effect)
         )
         try:
-            exchange.begin_reading(response)
+            exchange.begin_reading(response.request.url.path)
             assert isinstance(response.stream, httpx2.SyncByteStream)
-            body = response.iter_bytes() if is_encoded(response) else response.stream
+            body = response.iter_bytes() if is_encoded(response.headers) else response.stream
             for received in body:
                 goes_on = exchange.received(received, self._now())
                 if self._watch is not None and exchange.reading is not None:
@@ -270,4 +270,4 @@ def _before_request(request: httpx2.Request) -> None:
 
 
 def _after_headers(response: httpx2.Response) -> None:
-    current.get().note_response(response)
+    current.get().note_response(response.status_code, response.headers)

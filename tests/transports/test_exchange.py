@@ -205,9 +205,9 @@ def begun(send: Send, status: int = 200) -> tuple[Exchange, Clock, list[int]]:
     clock.time = 20
     request = httpx2.Request("POST", "http://test/v1/chat/completions")
     response = httpx2.Response(status, headers={"content-type": EVENT_STREAM}, request=request)
-    exchange.note_response(response)
+    exchange.note_response(response.status_code, response.headers)
     if status == 200:
-        exchange.begin_reading(response)
+        exchange.begin_reading(response.request.url.path)
     return exchange, clock, rearmed
 
 

@@ -208,10 +208,10 @@ async def sent_over_http(
         exchange = Exchange(b'"stream": true' in body, attempts(now())[0].deadlines, now, ANCHOR)
         async with http.stream("POST", path, content=body) as response:
             exchange.note_sent()
-            exchange.note_response(response)
+            exchange.note_response(response.status_code, response.headers)
             if response.status_code != 200:
                 return exchange.refused(await response.aread())
-            exchange.begin_reading(response)
+            exchange.begin_reading(response.request.url.path)
             async for data in response.aiter_bytes():
                 if not exchange.received(data, now()):
                     break

@@ -1,4 +1,4 @@
-"""Both clients, each as a run uses it."""
+"""The clients, each as a run uses it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from harness.records.clock import monotonic_since
 from harness.transports.async_transport import AsyncClient
 from harness.transports.sync_transport import SyncClient
 from harness.transports.target import Target
+from harness.transports.wire_client import WireClient
 from tests.transports.attempts import ANCHOR
 from tests.wire.fault_server import PATIENCE
 
@@ -53,6 +54,20 @@ def send_async(target: Target, *sends: Send) -> list[Reply]:
     return with_client(target, whole)
 
 
+def send_wire(target: Target, *sends: Send) -> list[Reply]:
+    """Send with the wire client on uvloop; leave no task behind."""
+
+    async def whole() -> list[Reply]:
+        async with WireClient(target, now) as client:
+            replies = [await client.send(send) for send in sends]
+        async with asyncio.timeout(PATIENCE):
+            while asyncio.all_tasks() != {asyncio.current_task()}:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0)
+        return replies
+
+    return uvloop.run(whole())
+
+
 def with_client(target: Target, use: Callable[[AsyncClient], Awaitable[T]]) -> T:
     """Use an AsyncClient on uvloop and return what came of it."""
 
@@ -76,4 +91,6 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
         cached_tls_context.cache_clear()
 
 
-BOTH = pytest.mark.parametrize("sending", [send_sync, send_async], ids=["sync", "async"])
+BOTH = pytest.mark.parametrize(
+    "sending", [send_sync, send_async, send_wire], ids=["sync", "async", "wire"]
+)

@@ -1,0 +1,241 @@
+"""A connection of the wire client: an asyncio protocol that stamps bytes before it parses them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import cast
+
+import httpx2
+
+from harness.engine.effects import Reply
+from harness.records.clock import ReadClock
+from harness.records.failures import OK, of_status
+from harness.transports.exchange import Exchange
+from harness.transports.response_parser import ResponseParser
+from harness.transports.unasked import has_unacknowledged
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by their name in lower case; the values of equal names are joined."""
+    found: dict[str, str] = {}
+    for raw, value in headers:
+        name, text = raw.decode("latin-1").lower(), value.decode("utf-8", "replace")
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
+
+
+class _EncodedBody(httpx2.AsyncByteStream):
+    """A body that has to be decoded, which the sender does: a few bytes can become many."""
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._arrived: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        self._response = httpx2.Response(status, headers=headers, stream=self)
+
+    def add(self, body: bytes, *, is_last: bool) -> None:
+        """Add bytes that have arrived."""
+        if body:
+            self._arrived.put_nowait(body)
+        if is_last:
+            self._arrived.put_nowait(None)
+
+    def fail(self, error: Exception) -> None:
+        """End the body with an error."""
+        self._arrived.put_nowait(error)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (item := await self._arrived.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    async def read(self, exchange: Exchange, now: ReadClock) -> Reply:
+        """Read the whole body and return the reply."""
+        async for received in self._response.aiter_bytes():
+            if not exchange.received(received, now()):
+                break
+            await asyncio.sleep(0)  # other attempts go on
+        return exchange.finish()
+
+
+class WireConnection(asyncio.Protocol):
+    """A connection to the server, which has one request at a time.
+
+    `closed`: is called when it is closed. `path`: of the requests. `idle_since`: the time of the
+    event loop when its last response was complete.
+    """
+
+    def __init__(self, now: ReadClock, path: str, closed: Callable[[WireConnection], None]) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.idle_since = 0.0
+        self._now = now
+        self._path = path
+        self._closed = closed
+        self._parser = ResponseParser(is_early=self._is_early)
+        self._exchange: Exchange | None = None
+        self._ended: asyncio.Future[Reply | None] | None = None
+        self._is_closing = False
+        self._is_tunnel = False
+        self._follows = False
+        self._refusal: bytearray | None = None
+        self._encoded: _EncodedBody | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection can be written to."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another request can follow the last response."""
+        parser = self._parser
+        return (
+            parser.complete and parser.reusable and not self._is_closing and self.is_open
+            and self.transport is not None and self.transport.get_write_buffer_size() == 0
+        )  # fmt: skip
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    async def tunnel(self, request: bytes) -> int:
+        """Send a request for a tunnel; return the status of the proxy's response."""
+        assert self.transport is not None, "it is connected"
+        self._is_tunnel = True
+        self._ended = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        await self._ended
+        status = self._parser.status
+        self._is_tunnel, self._ended = False, None
+        self._parser = ResponseParser(is_early=self._is_early)
+        return status
+
+    async def send(
+        self, request: bytes, exchange: Exchange, *, close: bool, follow: bool
+    ) -> Reply | None:
+        """Send a request and read the response; return the reply, None for a redirect to `follow`.
+
+        `close`: it asks the server to close the connection afterwards. Raises what ended the
+        connection. The caller aborts the connection if this is cancelled.
+        """
+        assert self.transport is not None, "it is connected"
+        parser = self._parser
+        parser.restart()
+        parser.longest_head = exchange.terms.limits.head
+        self._exchange, self._is_closing, self._follows = exchange, close, follow
+        self._refusal = self._encoded = None
+        self._ended = asyncio.get_running_loop().create_future()
+        exchange.note_sent()
+        self.transport.write(request)
+        try:
+            reply = await self._ended
+            encoded = self._encoded_body()
+            return reply if encoded is None else await encoded.read(exchange, self._now)
+        finally:
+            self._exchange = self._ended = self._encoded = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the transport (asyncio)."""
+        self.transport = cast(asyncio.Transport, transport)  # that of uvloop is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        """Stamp and process bytes (asyncio)."""
+        at = self._now()
+        if self._ended is None:  # bytes that no request asked for
+            self.abort()
+            return
+        try:
+            self._process(data, at)
+        except Exception as error:
+            self._fail(error)
+
+    def eof_received(self) -> None:
+        """Process the end of what the server sends (asyncio)."""
+        if self._ended is None or self._ended.done():
+            return
+        try:
+            self._process(b"", self._now())
+        except Exception as error:
+            self._fail(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End the request if the connection was lost (asyncio)."""
+        if self._ended is not None and not self._ended.done():
+            if error is None:
+                self.eof_received()
+            else:
+                lost = httpx2.ReadError(str(error))
+                lost.__cause__ = error
+                self._fail(lost)
+        self._closed(self)
+
+    def _is_early(self) -> bool:
+        transport = self.transport
+        return (
+            transport is None
+            or transport.get_write_buffer_size() > 0
+            or has_unacknowledged(transport.get_extra_info("socket"))
+        )
+
+    def _process(self, data: bytes, at: int) -> None:
+        """Parse bytes that arrived at `at`; no bytes mean the end of the connection."""
+        parser, exchange = self._parser, self._exchange
+        if self._is_done():
+            self._is_closing = True  # more than the response
+            return
+        parser.feed(data)
+        if self._is_tunnel:
+            if parser.status:
+                self._end(None)
+            return
+        assert exchange is not None, "a request has been sent"
+        if exchange.headers is None:
+            if not parser.status:
+                return
+            self._begin_response(exchange, at)
+        body = parser.take_body()
+        if self._encoded is not None:
+            self._encoded.add(body, is_last=parser.complete)
+        elif self._refusal is not None:
+            self._refusal += body[: exchange.terms.limits.body - len(self._refusal)]
+            if parser.complete:
+                self._end(self._refused(exchange, self._refusal))
+        elif (body and not exchange.received(body, at)) or parser.complete:
+            self._end(exchange.finish())
+
+    def _begin_response(self, exchange: Exchange, at: int) -> None:
+        status, headers = self._parser.status, _by_name(self._parser.headers)
+        exchange.note_response(status, headers, at)
+        if of_status(status) != OK:
+            self._refusal = bytearray()
+            return
+        exchange.begin_reading(self._path)
+        if exchange.decodes:
+            self._encoded = _EncodedBody(status, self._parser.headers)
+            self._end(None)
+
+    def _refused(self, exchange: Exchange, body: bytearray) -> Reply | None:
+        moved = self._parser.status in _REDIRECTS and "location" in exchange.response_headers
+        return None if moved and self._follows else exchange.refused(bytes(body))
+
+    def _encoded_body(self) -> _EncodedBody | None:
+        return self._encoded
+
+    def _is_done(self) -> bool:
+        ended = self._ended
+        return self._encoded is None and ended is not None and ended.done()
+
+    def _end(self, reply: Reply | None) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(reply)
+
+    def _fail(self, error: Exception) -> None:
+        self._is_closing = True
+        if self._encoded is not None:
+            self._encoded.fail(error)
+        elif self._ended is not None and not self._ended.done():
+            self._ended.set_exception(error)
+        self.abort()
