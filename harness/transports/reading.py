@@ -35,6 +35,7 @@ from harness.transports.messages import (
     whole_pairs,
 )
 from harness.transports.other_apis import Translator
+from harness.transports.plain_chunks import PlainChunks
 from harness.transports.reasoning_tags import ReasoningSplitter
 from harness.transports.sse import Data, EventDecoder, Stray
 from harness.transports.token_usage import TokenUsage
@@ -104,6 +105,7 @@ class Reading:
         self._tool_calls: ToolCallReader | None = None
         self._splitter = ReasoningSplitter()
         self._events = EventDecoder()
+        self._chunks_alike = PlainChunks(self._plain_bytes)
         self._usage = TokenUsage()
         self._body = bytearray()
         self._is_stream: bool | None = None
@@ -198,10 +200,12 @@ class Reading:
             return False
         if begin.startswith(_STREAM_BEGINS):
             self._is_stream = True
-        elif begin[:1] in (b"{", b"[") or len(self._body) >= _MOST_BLANKS:
+        elif begin[:1] in (b"{", b"["):
             self._is_stream = False
         elif not any(known.startswith(begin) for known in _STREAM_BEGINS):
             self._is_stream = self._says("event-stream")
+        elif len(self._body) >= _MOST_BLANKS:
+            self._is_stream = False
         if self._is_stream and self._content_type and not self._says("event-stream"):
             self.note("content_type")
         if self._is_stream and not self._asked_for_stream:
@@ -209,6 +213,18 @@ class Reading:
         return bool(self._is_stream)
 
     def _feed_stream(self, received: bytes, at: int) -> None:
+        if not received.endswith(b"\n\n") or not self._events.is_between:
+            self._decode_events(received, at)
+            return
+        for event in received[:-2].split(b"\n\n"):
+            if text := self._chunks_alike.text_of(event):  # almost every event
+                self._note_alike(text, at)
+            else:
+                self._decode_events(event + b"\n\n", at)
+            if self.ended is not None:
+                return
+
+    def _decode_events(self, received: bytes, at: int) -> None:
         for event in self._events.feed(received):
             self._event(event, at)
         if self.ended is None and self._events.held > self._longest_event:
@@ -226,12 +242,13 @@ class Reading:
             return
         payload = event.payload
         if not event.type and payload[:1] == b"{" and len(payload) <= self._plain_bytes:
-            try:  # almost every event
+            try:
                 message = decode_plain(payload)
             except STREAM_FAILURES:
                 self._decode(payload, at, "malformed_stream")
             else:
                 self._message(message, at)
+                self._learn(payload, message)
         elif event.type == b"error":
             self._fail(at, "error_in_stream", "error event")
         elif payload[:1] in (b"[", b'"') and payload.strip() in _DONE:
@@ -299,6 +316,53 @@ class Reading:
             if not self._is_stream:
                 break
 
+    def _learn(self, payload: bytes, message: ResponseMessage) -> None:
+        """Take the form of a chunk whose text was noted."""
+        choices = message.choices
+        if choices and self.ended is None and self.response_id is not None:
+            index = choices[0].index
+            if index == self._index or not isinstance(index, int):
+                self._chunks_alike.learn(payload, message)
+
+    def _note_alike(self, text: str, at: int) -> None:
+        """Process a chunk that differs from an earlier one in its text alone."""
+        last, gaps = self.last_token, self.gaps
+        if last is not None:
+            gap = bucket(at - last)
+            gaps[gap] = gaps.get(gap, 0) + 1
+        self.last_token = at
+        self.chunks += 1
+        is_reasoning = self._chunks_alike.is_reasoning  # then reasoning is separate
+        if not self._separate and not self._splitter.passes_on(text):
+            self._keep(*self._split(text), at)
+        elif is_reasoning:
+            self._keep(text, "", at)
+        else:
+            self._keep("", text, at)
+
+    def _note_chunk(self, at: int) -> None:
+        """Stamp and count a chunk with a text."""
+        if self.last_token is not None:
+            gap = bucket(at - self.last_token)
+            self.gaps[gap] = self.gaps.get(gap, 0) + 1
+        self.last_token = at
+        self.chunks += 1
+
+    def _separate_reasoning(self, at: int) -> None:
+        """Note that reasoning comes in fields of its own."""
+        if not self._separate:
+            self._end_splitting(at)
+            self._separate = True
+
+    def _split(self, answer: str) -> tuple[str, str]:
+        """Return the reasoning and the answer of a content, which may have marks."""
+        if self._separate:
+            return "", answer
+        parts = self._splitter.feed(answer)
+        if parts.earlier_was_reasoning:
+            self._reclassify()
+        return parts.reasoning, parts.answer
+
     def _note_text(self, text: MessageText, at: int) -> None:
         reasoning = text.reasoning_content or text.reasoning or ""
         answer = text.content or ""
@@ -311,21 +375,13 @@ class Reading:
             is_hidden = not reasoning
         if not reasoning and not answer and not other and not is_hidden:
             return
-        if self.last_token is not None:
-            gap = bucket(at - self.last_token)
-            self.gaps[gap] = self.gaps.get(gap, 0) + 1
-        self.last_token = at
-        self.chunks += 1
-        if (reasoning or is_hidden) and not self._separate:
-            self._end_splitting(at)
-            self._separate = True
+        self._note_chunk(at)
+        if reasoning or is_hidden:
+            self._separate_reasoning(at)
         if is_hidden and self.first_reasoning is None:
             self.first_reasoning = at
         if answer and not self._separate:
-            parts = self._splitter.feed(answer)
-            if parts.earlier_was_reasoning:
-                self._reclassify()
-            reasoning, answer = parts.reasoning, parts.answer
+            reasoning, answer = self._split(answer)
         if other:
             self._answered_otherwise = True
             if text.tool_calls or text.function_call:

@@ -75,17 +75,21 @@ class ReasoningSplitter:
         self._state: _State = "start"
         self._closings: tuple[str, ...] = ()
 
+    def passes_on(self, text: str) -> bool:
+        """Return whether a text is answer as it is, and changes nothing."""
+        if self._held:
+            return False
+        if self._state == "rest":
+            return not self._closings
+        return self._state == "answer" and not ("<" in text or "[" in text or "◁" in text)
+
     def feed(self, text: str) -> Parts:
         """Return the text that is certain; hold back at most a few characters."""
+        if self.passes_on(text):
+            return Parts("", text)
         if self._held:
             text = self._held + text
             self._held = ""
-        elif (
-            not self._closings
-            if self._state == "rest"
-            else self._state == "answer" and not ("<" in text or "[" in text or "◁" in text)
-        ):
-            return Parts("", text)
         elif self._state == "reasoning" and self._closings[0][0] not in text:
             return Parts(text, "")
         reasoning, answer, reclassified = "", "", False

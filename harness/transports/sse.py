@@ -44,6 +44,11 @@ class EventDecoder:
         self._at_start = True
         self._after_cr = False
 
+    @property
+    def is_between(self) -> bool:
+        """Whether an event has ended and no byte of another one has come."""
+        return not (self._at_start or self._after_cr or self._pieces or self._data or self._type)
+
     def feed(self, received: bytes) -> list[Data | Stray]:
         """Return the events and stray lines that `received` completes."""
         if self._after_cr and received:
