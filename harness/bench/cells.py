@@ -78,7 +78,7 @@ def endpoint_headings(scenario: Scenario) -> str:
 _OF_REQUESTS = {
     "model", "stream", "price", "extra_body", "extra_body_by_phase", "json_mode", "cache",
     "reuse_connections", "auth", "headers", "query", "omit", "rename", "system", "ca_file",
-    "verify", "follow_redirects", "wait_ready",
+    "verify", "follow_redirects", "wait_ready", "client",
 }  # fmt: skip
 """Keys of a remote endpoint that only change its requests."""
 
@@ -86,7 +86,7 @@ _OF_REQUESTS = {
 def server_key(scenario: Scenario) -> str:
     """Return a text that is equal for cells whose trials share one server."""
     endpoint = scenario.endpoint
-    other = {"price"} if endpoint.facts.own_server else _OF_REQUESTS
+    other = {"price", "client"} if endpoint.facts.own_server else _OF_REQUESTS
     return endpoint.model_dump_json(exclude=other)
 
 

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Protocol
+from typing import NoReturn, Protocol, assert_never
 
 import uvloop
 
@@ -24,17 +24,19 @@ from harness.engine.blocking_interpreter import (
 )
 from harness.engine.budget_gate import Gate, through_gate, through_gate_async
 from harness.engine.effects import EmitRecord, Program
-from harness.engine.hosting import Hosting, lasting_locks, transmitting
+from harness.engine.hosting import Hosting, Transmit, lasting_locks, transmitting
 from harness.engine.loop_lag import LoopProbe, ReadProbe, ThreadProbe
 from harness.engine.own_time import InterruptibleCode
 from harness.engine.permits import AsyncPermits, ThreadPermits, Turns
 from harness.records.clock import ReadClock
+from harness.records.errors import InputError
 from harness.records.schema import Record
 from harness.records.timer_lag import TimerLag
 from harness.transports.async_transport import AsyncClient
 from harness.transports.sockets import receive_bytes
 from harness.transports.sync_transport import SyncClient
 from harness.transports.target import Target
+from harness.transports.wire_client import WireClient
 
 
 class RunMode(Protocol):
@@ -151,11 +153,10 @@ def _async_mode(
             if is_running():
                 signal.raise_signal(signal.SIGINT)  # the handler of the event loop cancels main
 
-        async with AsyncClient(target, now) as client:
+        async with _client(target, now) as client:
             send = through_gate_async(gate, client.send)
             permitted = AsyncPermits(adaptive.limit if adaptive else permits, now)
-            transmit = TargetTransport(target, now, client.http).transmit
-            hosting = Hosting(transmitting(gate, transmit))
+            hosting = Hosting(transmitting(gate, _transmit(client, target, now)))
             passing = gate.emitting(adaptive.feeding(permitted, emit) if adaptive else emit)
             world = AsyncWorld(
                 now, permitted, send, passing, is_running, failed.set, serial, hosting, interrupt
@@ -167,6 +168,30 @@ def _async_mode(
 
     with lasting_locks(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(whole())
+
+
+def _client(target: Target, now: ReadClock) -> AsyncClient | WireClient:
+    match target.client:
+        case "openai":
+            return AsyncClient(target, now)
+        case "wire":
+            return WireClient(target, now)
+        case _:
+            assert_never(target.client)
+
+
+def _transmit(client: AsyncClient | WireClient, target: Target, now: ReadClock) -> Transmit:
+    """Return how requests of a program's own client are sent."""
+    if isinstance(client, AsyncClient):
+        return TargetTransport(target, now, client.http).transmit
+    return _refuse_own_client
+
+
+def _refuse_own_client(*_: object) -> NoReturn:
+    raise InputError(
+        "endpoint.client = 'wire' does not send what a program sends with its own client; use "
+        "'openai', or make its calls with ask (docs/your-program.md)"
+    )
 
 
 MODES: Mapping[str, RunMode] = {

@@ -361,6 +361,7 @@ def target_of(
         request=facts.request.with_values(dict(secrets.variables)),
         secrets=(*secrets.texts, *Secrets(server.api_key).texts),
         keep_error_bodies=scenario.keep_error_bodies,
+        client=endpoint.client,
     )
 
 

@@ -43,6 +43,7 @@ from harness.policies.resolve import PolicyParts, check_policies, names_in, reso
 from harness.records.clock import SECOND
 from harness.records.schema import CellInfo, RecordsKept
 from harness.records.settings import (
+    in_event_loop,
     join_key,
     split_key,
     with_settings,
@@ -416,6 +417,8 @@ class Scenario(Section):
                 "mode",
                 value="threads",
             )
+        if self.endpoint.client == "wire":
+            self._check_wire()
         if self.records == "summary":
             self._check_summary()
         facts = self.endpoint.facts
@@ -440,6 +443,16 @@ class Scenario(Section):
                     f"{', '.join(known)}, or describe it in [permits.NAME] with its kind"
                 )
                 raise SettingError(problem, "sweep", "permits", number, value=value)
+
+    def _check_wire(self) -> None:
+        where, value = ("endpoint", "client"), self.endpoint.client
+        if self.is_virtual:
+            problem = "sends requests in real time only; remove it, or use endpoint.time = 'real'"
+            raise SettingError(problem, *where, value=value)
+        for mode in self.sweep.mode:
+            if not in_event_loop(mode):
+                problem = f"has no mode {mode!r}; use sweep.mode = 'async', or client = 'openai'"
+                raise SettingError(problem, *where, value=value)
 
     def _check_summary(self) -> None:
         problem = None

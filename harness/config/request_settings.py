@@ -17,6 +17,8 @@ from harness.config.tables import SettingError
 
 SystemMessages = Literal["message", "user", "omit"]
 Auth = str
+ClientKind = Literal["openai", "wire"]
+"""What sends the requests: the openai package, or sockets alone."""
 
 NO_KEY = "none"
 """Stands for an API key where none is sent, because the openai package requires one."""

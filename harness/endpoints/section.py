@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field
 
 from harness.config.config_base import Section
 from harness.config.prices import Price
-from harness.config.request_settings import RequestSettings, Secrets
+from harness.config.request_settings import ClientKind, RequestSettings, Secrets
 from harness.config.response_reading import (
     DEFAULT_TERMS,
     FinishMeaning,
@@ -128,6 +128,11 @@ class EndpointSection(Section):
     """The name of the model in the requests."""
     stream: bool = True
     """Stream the responses."""
+    client: ClientKind = "openai"
+    """What sends the requests. `openai`: the openai package, as programs use it. `wire`: sockets
+    alone, which take least time for a call, so that many streams are measured more exactly; only
+    in the modes `async` and `serial`.
+    """
 
     @property
     @abstractmethod

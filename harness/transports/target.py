@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from harness.config.request_settings import RequestSettings
+from harness.config.request_settings import ClientKind, RequestSettings
 from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
 from harness.records.clock import Anchor
 
@@ -22,6 +22,7 @@ class Target(NamedTuple):
     `reading`: how responses are read.
     `request`: how requests differ otherwise, with the values of environment variables. `secrets`:
     the texts that no record may contain. `keep_error_bodies`: record the bodies of refusals.
+    `client`: what sends the requests.
     """
 
     base_url: str
@@ -40,6 +41,7 @@ class Target(NamedTuple):
     request: RequestSettings = RequestSettings()
     secrets: tuple[str, ...] = ()
     keep_error_bodies: bool = True
+    client: ClientKind = "openai"
 
     @property
     def trust_env(self) -> bool:
