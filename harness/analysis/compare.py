@@ -48,12 +48,13 @@ NO_CLEAR_CHANGE = "no clear change"
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """How one quantity of one cell changed.
 
-    `base`, `new`: in scenario seconds, USD, per scenario second, or a share (0 to 1). `change`:
-    relative (0.1 for 10 % more), for shares the difference; its interval is adjusted as p is, so it
-    excludes 0 exactly where the change is significant. `p`: two-sided, None with too few
-    data; `adjusted_p`: by Holm's method over all cells and quantities, and of a metric that a rule
-    names over the metrics of rules in all cells. `verdict`: `worse`, `better`, `no clear change` or
-    `cannot tell`; only a significant change breaks a rule, so never the latter two.
+    `base`, `new`: in scenario seconds, seconds of processor time, USD, per scenario second, or a
+    share (0 to 1). `change`: relative (0.1 for 10 % more), for shares the difference; its interval
+    is adjusted as p is, so it excludes 0 exactly where the change is significant. `p`: two-sided,
+    None with too few data; `adjusted_p`: by Holm's method over all cells and quantities, and of a
+    metric that a rule names over the metrics of rules in all cells. `verdict`: `worse`, `better`,
+    `no clear change` or `cannot tell`; only a significant change breaks a rule, so never the latter
+    two.
     `mann_whitney_p`: of the rank test, None without one. `detectable`: the least change for the
     worse that would have been found with a probability of 80 % if it had been the only one, written
     as `change`; None if there is none.

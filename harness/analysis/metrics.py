@@ -59,12 +59,14 @@ not show it. Bursts move the share by much: within this distance, a few repeats 
 """
 
 Unit = Literal[
-    "s", "workflows/s", "calls/s", "tokens/s", "USD", "share", "tokens", "count", "ratio", "nested"
-]
+    "s", "CPU s", "workflows/s", "calls/s", "tokens/s", "USD", "share", "tokens", "count", "ratio",
+    "nested",
+]  # fmt: skip
 """What a metric is counted in: it decides how the metric is shown.
 
-`s`: real seconds, shown in scenario seconds; rates likewise. `share`: 0 to 1, shown in percent and
-compared by its difference. `nested`: a structure, not one number.
+`s`: real seconds, shown in scenario seconds; rates likewise. `CPU s`: seconds of processor time,
+shown in milliseconds, whatever the time scale. `share`: 0 to 1, shown in percent and compared by
+its difference. `nested`: a structure, not one number.
 """
 
 
@@ -371,6 +373,20 @@ def _efficiencies(cell: MeasuredCell) -> ByRepeat:
     return {one.repeat: one.replay / one.measured for one in cell.bounds if one.replay}
 
 
+def _cpu_an_attempt(cell: MeasuredCell) -> ByRepeat:
+    """Return the seconds of processor time for each attempt of a trial, warm-up included."""
+    records = cell.records
+    if records.run.virtual:  # the process simulates the provider, too
+        return {}
+    repeats, executions = (records.spent.column(name) for name in ("repeat", "execution"))
+    counts = Counter(zip(repeats.tolist(), executions.tolist(), strict=True))
+    return {
+        trial.repeat: trial.cpu / SECOND / count
+        for trial in records.whole_trials()
+        if trial.cpu and (count := counts[trial.repeat, trial.execution])
+    }
+
+
 def _amplification(cell: MeasuredCell) -> float | None:
     calls = cell.call_outcomes.total()
     return len(cell.records.attempts) / calls if calls else None
@@ -583,6 +599,14 @@ METRICS: tuple[Metric, ...] = (
     Metric("client_wait_s", "client wait",
            SpreadOf("attempts", "permit_granted", "sent"), "s", spread_table="waits",
            definition="From having the permit to the request's bytes going out: client overhead."),
+    Metric("client_cpu_per_attempt_s", "client's processor time an attempt",
+           OverRepeats(_cpu_an_attempt), "CPU s", "higher",
+           compared=(Compared("client_cpu_per_attempt"),),
+           report={"speed": "client CPU\nan attempt"}, key="client_cpu_per_attempt", optional=True,
+           terminal=(TerminalColumn("speed", ("client", "CPU ms"), optional=True),),
+           definition="Processor time of the client's process in a trial over all attempts of the "
+           "trial, in real milliseconds. It includes the user's program and the recording. Virtual "
+           "time has none."),
     Metric("backoff_s", "backoff", SpreadOf("backoffs", "start", "end"), "s",
            spread_table="waits"),
     Metric("phases", "phases", Plain(lambda cell: phase_figures(cell.steady)), "nested"),

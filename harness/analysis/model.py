@@ -18,6 +18,7 @@ from harness.records.units import (
     OfField,
     PerRealSecond,
     Probability,
+    ProcessorSeconds,
     Ratio,
     RealSeconds,
     RealSecondsPerToken,
@@ -165,6 +166,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     of calls that failed. `bursts`: of failures, None where there can be none; below 10 no figure
     has bounds. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of the failed
     ones among them, the cost of a success of those that count; None without a price.
+    `client_cpu_per_attempt_s`: of the client's process, over all attempts of a trial; None in
+    virtual time.
     `slo`: whether the success rate is proven to meet the SLO, or not to (see `proofs`).
     `late`: the number of successes that took longer than `slo.workflow_latency`.
     `dropped_after`: the repeats after which a look dropped the cell, so that it ran no further.
@@ -202,6 +205,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     chunk_gap_s: RealSeconds[Distribution]
     permit_wait_s: RealSeconds[Distribution]
     client_wait_s: RealSeconds[Distribution]
+    client_cpu_per_attempt_s: ProcessorSeconds[Figure | None] = None
     backoff_s: RealSeconds[Distribution]
     phases: dict[str, PhaseFigures]
     time_spent: TimeSpent | None

@@ -120,6 +120,8 @@ def _value(metric: Metric, cell: Cell, summary: Summary, part: str | None) -> Fi
             factor = rate_unit(summary)[1]
         case "tokens/s":
             factor = summary.time_scale
+        case "CPU s":
+            factor = 1000
         case "USD" | "share" | "tokens" | "count" | "ratio" | "nested":
             return value
         case _:
@@ -164,6 +166,8 @@ def _unit_in_head(unit: Unit, about: Subject) -> str:
     match unit:
         case "s":
             return " s"
+        case "CPU s":
+            return " ms"
         case "workflows/s" | "calls/s":
             return f"\n{about.rate_unit}"
         case "tokens/s" | "USD" | "share" | "tokens" | "count" | "ratio" | "nested":
@@ -175,6 +179,8 @@ def _unit_in_head(unit: Unit, about: Subject) -> str:
 def _csv_name(key: str, unit: Unit, about: Subject) -> str:
     if unit == "s":
         return about.seconds(key)
+    if unit == "CPU s":
+        return f"{key}_real_ms"
     if unit in ("workflows/s", "calls/s"):
         return f"{key}_{unit.split('/')[0]}_per_{about.rate_unit.split()[1]}"
     return key
@@ -191,7 +197,7 @@ def _writer(unit: Unit, narrow: bool = False) -> Callable[[float], str]:
             return whole_number
         case "USD":
             return number if narrow else lambda value: f"${number(value)}"
-        case "s" | "workflows/s" | "calls/s" | "tokens/s" | "ratio" | "nested":
+        case "s" | "CPU s" | "workflows/s" | "calls/s" | "tokens/s" | "ratio" | "nested":
             return number
         case _:
             assert_never(unit)

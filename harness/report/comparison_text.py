@@ -187,7 +187,7 @@ def _heading(name: str, cells: Sequence[CellChanges]) -> str:
 
 
 _UNITS: Mapping[Unit, str] = {
-    "s": ", s", "USD": ", USD", "workflows/s": ", workflows per second",
+    "s": ", s", "CPU s": ", ms", "USD": ", USD", "workflows/s": ", workflows per second",
     "calls/s": ", calls per second",
 }  # fmt: skip
 
@@ -199,9 +199,10 @@ def _is_share(name: str) -> bool:
 def _table(name: str, cells: Sequence[CellChanges]) -> Iterator[str]:
     changes, is_share = [cell.changes[name] for cell in cells], _is_share(name)
     show = narrow_percent if is_share else number
+    factor = 1000 if compared_metrics()[name].metric.unit == "CPU s" else 1
     columns = [
-        Column("base", "", [change.base for change in changes], show),
-        Column("new", "", [change.new for change in changes], show),
+        Column("base", "", [factor * change.base for change in changes], show),
+        Column("new", "", [factor * change.new for change in changes], show),
         Column("change", "", [_signed(change.change.value, is_share) for change in changes]),
         Column("interval", "", [_interval(change, is_share) for change in changes]),
         Column("p\nHolm", "", [_p(change) for change in changes]),

@@ -169,6 +169,8 @@ def _key(summary: Summary) -> str:
         said.insert(1, "- dropped before the end")
     if paired_columns(summary, summary.cells):
         said.append(paired_key(summary))
+    if any(cell.client_cpu_per_attempt_s for cell in summary.cells):
+        said.append("client CPU: processor time an attempt")
     if _loses(summary):
         said.append("deg. = degraded")
     if not any(cell.workflow_latency_s.p95 for cell in summary.cells):

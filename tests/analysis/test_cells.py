@@ -89,6 +89,50 @@ def test_makespan_throughput_and_goodput_are_over_the_trial() -> None:
     assert cell.success_rate.value == pytest.approx(2 / 3)
 
 
+def _cpu_run(**fields: Any) -> Records:
+    """Return a run of two repeats with 4 and 2 attempts, which took 8 and 2 ms of processor time.
+
+    One of the first four attempts is that of a warm-up. An earlier execution of the first repeat
+    had more attempts.
+    """
+    attempts = [
+        make_attempt(phase="warm-up", workflow=-1, execution=1),
+        *(make_attempt(workflow=at, execution=1) for at in range(3)),
+        *(make_attempt(workflow=at) for at in range(3)),
+        *(make_attempt(repeat=1, workflow=at) for at in range(2)),
+    ]
+    ended = [
+        *(make_workflow(workflow=at, execution=1) for at in range(3)),
+        *(make_workflow(repeat=1, workflow=at) for at in range(2)),
+    ]
+    trials = [
+        make_trial(cpu=90 * MS, interrupted=True),
+        make_trial(execution=1, cpu=8 * MS),
+        make_trial(repeat=1, cpu=2 * MS),
+    ]
+    run = make_run(repeats=2, time_scale=0.1)
+    return by_hand(run=replace(run, **fields), attempts=attempts, workflows=ended, trials=trials)
+
+
+def test_the_processor_time_of_a_trial_is_shared_by_all_its_attempts() -> None:
+    low, value, high = known(summarised(_cpu_run()).client_cpu_per_attempt_s)
+    assert value == pytest.approx((0.002 * 0.001) ** 0.5)
+    assert low < value < high
+
+
+def test_virtual_time_has_no_processor_time_of_the_client() -> None:
+    assert summarised(_cpu_run(virtual=True)).client_cpu_per_attempt_s is None
+
+
+def test_an_interrupted_trial_and_one_without_a_measurement_have_no_processor_time() -> None:
+    records = _cpu_run()
+    cut, again, whole = records.trials
+    for trials in ([cut, whole], [replace(again, cpu=0), whole]):
+        cell = summarised(records._replace(trials=trials))
+        assert cell.client_cpu_per_attempt_s is not None
+        assert cell.client_cpu_per_attempt_s.value == pytest.approx(0.001)
+
+
 @pytest.mark.parametrize(
     ("outcome", "good", "least", "success"),
     [

@@ -9,6 +9,7 @@ import statistics
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -29,6 +30,7 @@ from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise, write_summary
 from harness.cli.main import main
 from harness.report.terminal import render_summary
+from harness.report.wording import number
 from harness.store.run_directory import Records
 from tests.analysis.played import Shape, make_records
 from tests.cli.test_report import save
@@ -134,6 +136,38 @@ def test_every_name_is_unique_and_every_compared_metric_has_a_value_by_repeat() 
     for one in compared_metrics().values():
         if not isinstance(one.metric.kind, ShareOf):
             one.by_repeat(cell)
+
+
+def test_processor_time_is_in_real_milliseconds_whatever_the_time_scale(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_records(CELLS, 3, workflows=6, in_flight=2, time_scale=0.5)
+    summary = summarise(made)
+    milliseconds = []
+    for cell in summary.cells:
+        assert cell.client_cpu_per_attempt_s is not None
+        milliseconds.append(1000 * cell.client_cpu_per_attempt_s.value)
+    assert min(milliseconds) > 1
+    said = io.StringIO()
+    render_summary(summary, tmp_path, Console(file=said, width=120))
+    assert all(number(one) in said.getvalue() for one in milliseconds)
+    page = render_report(summary, made)
+    assert "client_cpu_per_attempt_real_ms" in page
+    folders = []
+    for name, faster in (("base", 1), ("new", 2)):
+        (tmp_path / name).mkdir()
+        trials = [msgspec.structs.replace(one, cpu=one.cpu // faster) for one in made.trials]
+        save(made._replace(trials=trials), tmp_path / name)
+        folders.append(str(tmp_path / name))
+    rule = "client_cpu_per_attempt>+50%"
+    assert main(["compare", *folders, "--fail-on", rule]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heading = lines.index("client's processor time an attempt, ms (paired t over 3 repeats)")
+    shown = [number(one) for each in milliseconds for one in (each, each / 2)]
+    assert [
+        text for line in lines[heading + 3 : heading + 5] for text in line.split()[3:5]
+    ] == shown
+    assert main(["compare", *reversed(folders), "--fail-on", rule]) == 1
 
 
 @pytest.mark.parametrize("repeats", [1, 3])

@@ -40,6 +40,7 @@ ADDED: frozenset[str] = frozenset(
         "attempts.error_body", "attempts.location", "attempts.rate_limit_reset",
         "summary.cells[].attempts.anomalies", "summary.marked_answers", "summary.cold_start",
         "summary.cells[].success_latency_p50_s", "summary.verdict.limited_cells",
+        "summary.cells[].client_cpu_per_attempt_s",
         *(f"summary.{name}" for name in (
             "question", "hedged", "planned_workflows", "workflow_failures", "endpoint_keys",
             "stopped", "margin", "slo", "lacking", "recommendation.rivals",
