@@ -85,10 +85,22 @@ class Outcome(NamedTuple):
         )
 
 
+def built_server(folder: Path) -> Path | None:
+    """Build the server; None, and a line, without a C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        print("skipped: there is no C compiler (cc) to build the server with", file=sys.stderr)
+        return None
+    program = folder / "server"
+    source = str(HERE / "verdict_server.c")
+    subprocess.run([compiler, "-O2", "-o", str(program), source], check=True)
+    return program
+
+
 @contextmanager
-def known_server(program: Path, ttft: int, log: Path) -> Iterator[int]:
-    """Run the server and return its port."""
-    command = [str(program), str(ttft), str(log)]
+def known_server(program: Path, ttft: int, log: Path, *form: object) -> Iterator[int]:
+    """Run the server and return its port. `form`: the chunks of a response, and their gap in ms."""
+    command = [str(program), str(ttft), str(log), *map(str, form)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
@@ -169,19 +181,15 @@ def main() -> int:
         "--modes", type=lambda text: tuple(text.split(",")), default=("async", "threads", "sync")
     )
     options = parser.parse_args()
-    compiler = shutil.which("cc")
-    if compiler is None:
-        print("skipped: there is no C compiler (cc) to build the server with", file=sys.stderr)
-        return 2
     raise_open_files()
     wrong = 0
     print(f"{'':<22} {'true ms':>15} {'measured ms':>23} {'error':>25}")
     print(f"{'mode':<8}{'ttft':>5} {'streams':>8} {'p50':>7} {'p99':>7} {'p50':>7} {'p99':>7} "
           f"{'+ wait':>7} {'p50':>8} {'p99':>8} {'+ wait':>8}  verdict")  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
-        program = Path(name) / "server"
-        source = str(HERE / "verdict_server.c")
-        subprocess.run([compiler, "-O2", "-o", str(program), source], check=True)
+        program = built_server(Path(name))
+        if program is None:
+            return 2
         for case in cases(options):
             for _ in range(options.repeats):
                 found = measure(program, case)

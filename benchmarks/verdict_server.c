@@ -1,9 +1,10 @@
-/* A server of chat completions whose time to first token is known: benchmarks/verdict.py.
+/* A server of chat completions whose times are known: benchmarks/verdict.py and wire_client.py.
 
-     verdict_server TTFT_MS LOG
+     verdict_server TTFT_MS LOG [CHUNKS GAP_MS]
 
    Streams over HTTP/1.1 with keep-alive. The headers and the first token of each response are
-   written TTFT_MS milliseconds after the request has arrived, five more chunks follow 10 ms apart.
+   written TTFT_MS milliseconds after the request has arrived, the others of CHUNKS (6) follow GAP_MS
+   (10) apart. With 0 chunks, a response is a whole body.
    Prints its port, and ends when its standard input is closed.
 
    LOG gets a line a request: its number (which is also the id of the response), when it arrived and
@@ -28,9 +29,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNKS = 6, MOST_FILES = 1 << 16, ROOM = 1 << 16, AT_ONCE = 1 << 16 };
+enum { MOST_CHUNKS = 1 << 10, MOST_FILES = 1 << 16, ROOM = 1 << 16, AT_ONCE = 1 << 16 };
 
-#define GAP 10000000LL
+#define WHOLE_HEAD \
+    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
 #define HEAD \
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -53,7 +55,9 @@ typedef struct {
 } Queue;
 
 static Connection connections[MOST_FILES];
-static Queue queues[CHUNKS];
+static Queue queues[MOST_CHUNKS];
+static int chunks = 6;
+static int64_t gap = 10000000;
 static int64_t ttft;
 static int64_t realtime_offset;
 static long requests;
@@ -143,15 +147,19 @@ static void accept_all(int listener, int poll) {
 static void write_chunk(int chunk, int file) {
     Connection *connection = &connections[file];
     char event[512], text[1024];
-    int last = chunk == CHUNKS - 1;
+    int last = chunk >= chunks - 1;
     if (connection->text == NULL) /* the client closed the connection */
         return;
-    int length = snprintf(
+    int length = chunks == 0 ? snprintf(
+        event, sizeof event,
+        "{\"id\":\"%ld\",\"object\":\"chat.completion\",\"model\":\"known\",\"choices\":[{\"index\":0,"
+        "\"message\":{\"role\":\"assistant\",\"content\":\"word\"},\"finish_reason\":\"stop\"}]}",
+        connection->number) : snprintf(
         event, sizeof event,
         "data: {\"id\":\"%ld\",\"object\":\"chat.completion.chunk\",\"model\":\"known\",\"choices\":"
         "[{\"index\":0,\"delta\":{\"content\":\"word \"},\"finish_reason\":%s}]}\n\n%s",
         connection->number, last ? "\"stop\"" : "null", last ? "data: [DONE]\n\n" : "");
-    length = snprintf(text, sizeof text, "%s%x\r\n%s\r\n%s", chunk == 0 ? HEAD : "", length, event,
+    length = snprintf(text, sizeof text, "%s%x\r\n%s\r\n%s", chunk > 0 ? "" : chunks == 0 ? WHOLE_HEAD : HEAD, length, event,
                       last ? "0\r\n\r\n" : "");
     int64_t now = read_clock(CLOCK_MONOTONIC);
     if (send(file, text, (size_t)length, MSG_NOSIGNAL) != length) {
@@ -162,13 +170,13 @@ static void write_chunk(int chunk, int file) {
         fprintf(log_file, "%ld %lld %lld\n", connection->number, (long long)connection->arrived,
                 (long long)now);
     if (!last)
-        push(chunk + 1, file, now + GAP);
+        push(chunk + 1, file, now + gap);
 }
 
 /* Write all chunks that are due; return when the next one is, or 0. */
 static int64_t write_due(void) {
     int64_t next = 0;
-    for (int chunk = 0; chunk < CHUNKS; chunk++) {
+    for (int chunk = 0; chunk < MOST_CHUNKS && chunk < (chunks > 0 ? chunks : 1); chunk++) {
         Queue *queue = &queues[chunk];
         while (queue->first < queue->end) {
             Write *item = &queue->items[queue->first % AT_ONCE];
@@ -199,14 +207,20 @@ static int listen_on_loopback(void) {
 int main(int count, char **words) {
     struct epoll_event events[1024];
     struct rlimit files;
-    if (count != 3 || (log_file = fopen(words[2], "w")) == NULL)
-        fail("usage: verdict_server TTFT_MS LOG");
+    if ((count != 3 && count != 5) || (log_file = fopen(words[2], "w")) == NULL)
+        fail("usage: verdict_server TTFT_MS LOG [CHUNKS GAP_MS]");
     ttft = (int64_t)(atof(words[1]) * 1e6);
+    if (count == 5) {
+        chunks = atoi(words[3]);
+        gap = (int64_t)(atof(words[4]) * 1e6);
+    }
+    if (chunks < 0 || chunks > MOST_CHUNKS)
+        fail("CHUNKS");
     realtime_offset = read_clock(CLOCK_REALTIME) - read_clock(CLOCK_MONOTONIC);
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
-    for (int chunk = 0; chunk < CHUNKS; chunk++)
+    for (int chunk = 0; chunk < MOST_CHUNKS && chunk < (chunks > 0 ? chunks : 1); chunk++)
         queues[chunk].items = calloc(AT_ONCE, sizeof(Write));
     int listener = listen_on_loopback(), poll = epoll_create1(0);
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
