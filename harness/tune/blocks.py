@@ -183,7 +183,9 @@ def _decision(
         if not chosen:
             end = f"the next trial does not fit into the {left:,} attempts left of the budget"
             return _with(block, (), "", end)
-    return _with(block, _ordered(run, number, chosen), _reason(chosen, is_settling), "")
+    return _with(
+        block, _ordered(run, number, chosen), _reason(now.leading, chosen, is_settling), ""
+    )
 
 
 def _objective_of(run: Run) -> str:
@@ -216,8 +218,10 @@ def _reason_to_end(
     return ""
 
 
-def _reason(cells: Sequence[str], is_settling: bool) -> str:
+def _reason(leading: str, cells: Sequence[str], is_settling: bool) -> str:
     others = len(cells) - 1
+    if leading not in cells:
+        return "faster than the leading setting, if it meets the SLO"
     if not is_settling:
         return "the leading setting, and those that may gain most" if others else "it leads"
     if others:
@@ -233,7 +237,7 @@ def candidates_of(run: Run) -> dict[str, Candidate]:
 def _candidate(cell: CellInfo, code: PolicyCode) -> Candidate:
     """Return a setting that can be chosen. A policy that hedges acts although nothing fails."""
     shared = identity(cell, () if code.hedges else ("retry",))
-    return Candidate(cell.id, shared, cell.permits, code.safety)
+    return Candidate(cell.id, shared, cell.permits, code.safety, code.attempts)
 
 
 def _forecasts(

@@ -36,13 +36,14 @@ class Candidate:
     """A setting that a tune can choose.
 
     `setting`: what it shares with settings that differ in their policy alone. `safety`: the rank of
-    its policy, less is better.
+    its policy, less is better. `attempts`: of a call at most.
     """
 
     name: str
     setting: Hashable
     permits: int
     safety: tuple[int, ...]
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -56,34 +57,42 @@ class Required:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a tune stands. `regret`: by how much another setting is expected to be better."""
+    """Where a tune stands. `regret`: by how much another setting is expected to be better.
+
+    `faster`: the open settings that are certainly better than the leading one if they meet the SLO.
+    """
 
     leading: str
     regret: float
     ruled_out: tuple[TuneRuledOut, ...]
     open: tuple[str, ...]
     gains: Mapping[str, float]
+    faster: frozenset[str] = frozenset()
 
 
 def first_block(candidates: Sequence[Candidate]) -> list[str]:
-    """Return the settings of the first block: few, many and most permits, the safest policy each.
+    """Return the settings of the first block: few, many and most permits.
 
     The twin interpolates between permits, so the ends have to be measured. The lower quarter is
-    left out: few permits take the longest, and are the least likely to be the best.
+    left out: few permits take the longest, and are the least likely to be the best. Each has the
+    safest policy, but the most permits have the one with the fewest attempts: beyond a limit, they
+    show it as well, and retries there would take most of the requests of the block.
     """
-    settings: dict[Hashable, Candidate] = {}
-    for one in sorted(candidates, key=lambda each: each.safety):
-        settings.setdefault(one.setting, one)
-    safest = sorted(settings.values(), key=lambda one: (one.permits, one.safety))
-    permits = sorted({one.permits for one in safest})
+    permits = sorted({one.permits for one in candidates})
     chosen = {
         permits[round((len(permits) - 1) * share)] for share in _shares(min(_FIRST, len(permits)))
     }
-    found: dict[tuple[Hashable, int], Candidate] = {}
-    for one in safest:
+    found: dict[int, Candidate] = {}
+    for one in sorted(candidates, key=lambda each: (each.permits, each.safety)):
         if one.permits in chosen:
-            found.setdefault((one.safety, one.permits), one)
-    return [one.name for one in found.values()][: max(TRIALS_A_BLOCK, _FIRST)]
+            found.setdefault(one.permits, one)
+    most = max(permits)
+    if len(found) > 1:
+        found[most] = min(
+            (one for one in candidates if one.permits == most),
+            key=lambda one: (one.attempts, one.safety),
+        )
+    return [one.name for one in found.values()]
 
 
 def _shares(count: int) -> list[float]:
@@ -119,6 +128,7 @@ def standing(
     limit = math.log1p(required.margin)
     ruled_out = [TuneRuledOut(cell=name, because="same", bound=1.0) for name in sorted(same)]
     open_ones: list[str] = []
+    faster: set[str] = set()
     gains: dict[str, float] = {}
     for name, one in able.items():
         if one is leading:
@@ -129,16 +139,20 @@ def standing(
             continue
         apart = difference(one, leading)
         spread = math.sqrt(apart.variance)
-        low = apart.mean - _reach(apart.freedom) * spread
+        reach = _reach(apart.freedom) * spread
+        low = apart.mean - reach
         if leading.trials and low > -limit:
             ruled_out.append(TuneRuledOut(cell=name, because="slower", bound=math.exp(low)))
             continue
         open_ones.append(name)
+        if apart.mean + reach < -limit:
+            faster.add(name)
         gains[name] = chance[name] * _expected_gain(-apart.mean, spread)
     most = max(gains.values(), default=0.0)
     return Standing(
-        leading.cell, 1 - chance[leading.cell] + most, tuple(ruled_out), tuple(open_ones), gains
-    )
+        leading.cell, 1 - chance[leading.cell] + most, tuple(ruled_out), tuple(open_ones), gains,
+        frozenset(faster),
+    )  # fmt: skip
 
 
 def _leading(
@@ -218,6 +232,9 @@ def next_block(
     them. `is_settling`: only what a proof lacks is left. Then each open setting is tried, those
     with the fewest trials first. Of settings that differ in their policy alone, one that has no
     trial is tried only if no other one is in the block: if nothing fails, one trial stands for all.
+
+    Where the only question about the best of them is whether it meets the SLO, more trials of the
+    leading setting would tell nothing, so the block has none if it was measured.
     """
 
     def worth(name: str) -> float:
@@ -228,7 +245,10 @@ def next_block(
     else:
         order = [name for name in now.open if now.gains[name] > _NO_GAIN * margin]
         order.sort(key=lambda name: (-round(worth(name), 9), candidates[name].safety))
-    chosen = [now.leading]
+    is_about_slo = (
+        not is_settling and bool(known[now.leading].trials) and order[:1] and order[0] in now.faster
+    )
+    chosen = [] if is_about_slo else [now.leading]
     for name in order:
         settings = {candidates[one].setting for one in chosen}
         if known[name].trials or candidates[name].setting not in settings:
@@ -237,7 +257,7 @@ def next_block(
     if is_settling or not costs:
         return chosen
     limit = _MOST_TIMES_CHEAPEST * min(costs.values())
-    first = chosen[:2]
+    first = chosen[: 1 if is_about_slo else 2]
     return first + affordable(chosen[2:], costs, limit - sum(costs.get(one, 0.0) for one in first))
 
 

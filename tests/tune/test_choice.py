@@ -40,6 +40,33 @@ def test_the_first_block_has_few_and_the_most_permits_with_the_safest_policy() -
     assert first_block(list(candidates("8 safe", "8 fast").values())) == ["8 safe"]
 
 
+def test_the_most_permits_are_tried_first_with_the_fewest_attempts() -> None:
+    every = candidates(*(f"{n} {policy}" for n in (8, 16, 64) for policy in ("once", "safe")))
+    every = {name: replace(one, attempts=1 if "once" in name else 6) for name, one in every.items()}
+    assert first_block(list(every.values())) == ["8 safe", "16 safe", "64 once"]
+
+
+def test_only_the_faster_setting_is_tried_while_its_success_rate_is_the_question() -> None:
+    """The leading one keeps all workflows, and is slower without a doubt."""
+    every = candidates("8 safe", "12 safe", "16 safe")
+    leading = known("8 safe", 130)
+    doubtful = known("12 safe", 100, trials=1, good=16.2, lost=2.0)
+    beliefs = {one.cell: one for one in (leading, doubtful, known("16 safe", 132, 0.05, trials=0))}
+    costs = dict.fromkeys(every, 300.0)
+
+    def block() -> list[str]:
+        now = standing(beliefs, every, ASKED, (), costs)
+        assert now is not None
+        assert now.leading == "8 safe"
+        return next_block(now, beliefs, every, costs, ASKED.margin, is_settling=False)
+
+    assert block() == ["12 safe"]
+    beliefs["8 safe"] = replace(leading, trials=0)
+    assert block()[:2] == ["8 safe", "12 safe"]
+    beliefs["8 safe"] = replace(leading, variance=0.3**2)
+    assert block()[:2] == ["8 safe", "12 safe"]
+
+
 def test_what_is_beyond_the_margin_is_ruled_out() -> None:
     every = candidates("4 safe", "8 safe", "16 safe")
     beliefs = {
