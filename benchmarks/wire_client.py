@@ -8,8 +8,8 @@ of what it receives, and stamps the first bytes. `openai` and `wire` are `harnes
 `endpoint.client`, all in turns in each round.
 
 1. Processor time of the client for a call, 64 at once: whole bodies, and streams of 100 chunks
-   5 ms apart. That of `harness run` is the processor time of the trial, so it has the engine, the records
-   and the workflow in it.
+   5 ms apart. That of `harness run` is the processor time of the trial, so it has the engine, the
+   records and the workflow in it.
 2. Streams in lockstep, first token after 200 ms: the time to first token of 64, 256 and 1,000 at
    once, all sent in one burst over open connections, the last token 10 ms later.
 3. Scheduling efficiency of 256 permits: 2,560 calls of a second with 50 chunks.
