@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from harness.analysis.call_segments import PARTS, add_lengths
 from harness.analysis.critical_path import walk_cell
 from harness.analysis.model import PhaseFigures, TimeSpent
+from harness.analysis.offered_load import TrialArrivals, arrivals_of
 from harness.analysis.pooling import pool_packed
 from harness.analysis.replay import TrialBounds
 from harness.analysis.selection import CellRecords
@@ -175,6 +176,11 @@ class MeasuredCell:
             for trial in self.records.whole_trials()
             if trial.end > trial.start
         }
+
+    @cached_property
+    def arrivals(self) -> dict[int, TrialArrivals]:
+        """The arrivals of an open loop in each trial that ran without interruption."""
+        return arrivals_of(self.records)
 
     @cached_property
     def bursts(self) -> int | None:

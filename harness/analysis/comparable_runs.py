@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.analysis.cells import MeasuredCell
 from harness.analysis.lacking_records import lacking_records
+from harness.analysis.offered_load import schedule_fault
 from harness.analysis.selection import Dataset
 from harness.records.errors import InputError
 from harness.records.schema import Run
@@ -59,8 +60,11 @@ def differences_of_runs(
             f"time scales differ ({base.time_scale:g} and {new.time_scale:g}): what the client "
             "itself costs weighs more at the smaller one"
         )
-    said = (text for pair in pairs for text in _noted(*pair))
-    yield from dict.fromkeys(said)
+    every = list(pairs)
+    yield from dict.fromkeys(text for pair in every for text in _noted(*pair))
+    for which, side in (("first", 0), ("second", 1)):
+        if fault := schedule_fault(pair[side].records for pair in every):
+            yield f"in the {which} run, {fault}"
     for what, one, other in (("host", base.host, new.host), ("versions", base.versions,
                                                              new.versions)):  # fmt: skip
         for key in sorted(one.keys() | other.keys()):

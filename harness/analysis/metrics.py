@@ -34,6 +34,12 @@ from harness.analysis.cells import (
     wanted,
 )
 from harness.analysis.model import Cell, Distribution, Figure, PhaseFigures
+from harness.analysis.offered_load import (
+    configured_rate,
+    lateness_of,
+    offered_rates,
+    planned_rates,
+)
 from harness.analysis.output_rates import rate_while_full, seconds_a_token
 from harness.analysis.significance import Successes
 from harness.analysis.statistics import (
@@ -119,7 +125,7 @@ class Compared(NamedTuple):
     shown: int | None = None
 
 
-ReportTable = Literal["speed", "work", "tokens", "policies"]
+ReportTable = Literal["speed", "work", "arrivals", "tokens", "policies"]
 """The tables of the report that have columns of METRICS."""
 
 
@@ -131,14 +137,18 @@ class ReportColumn(NamedTuple):
     part: str | None
 
 
+TerminalTable = Literal["speed", "trouble", "arrivals", "policies"]
+"""The tables of the terminal that have columns of METRICS."""
+
+
 class TerminalColumn(NamedTuple):
     """A column on the terminal; `head` has two lines.
 
-    `{baseline}` in `head` becomes the mode of one call at a time. `optional`: left out when no cell
-    has a value. `interval`: shown with the value.
+    `{baseline}` in `head` becomes the mode of one call at a time, `{per}` the unit of rates.
+    `optional`: left out when no cell has a value. `interval`: shown with the value.
     """
 
-    table: Literal["speed", "trouble", "policies"]
+    table: TerminalTable
     head: tuple[str, str]
     part: str | None = None
     optional: bool = False
@@ -300,6 +310,15 @@ def _call_throughput(cell: MeasuredCell) -> ByRepeat:
 def _goodput(cell: MeasuredCell) -> ByRepeat:
     workflows = cell.records.workflows
     return cell.rate(Counter(one.repeat for one in workflows if cell.rules.is_good(one)))
+
+
+def _planned_rates(cell: MeasuredCell) -> ByRepeat:
+    return planned_rates(cell.records, cell.arrivals)
+
+
+def _offered_over_planned(cell: MeasuredCell) -> ByRepeat:
+    offered, planned = offered_rates(cell.arrivals), _planned_rates(cell)
+    return {at: rate / planned[at] for at, rate in offered.items() if at in planned}
 
 
 def _speedup(cell: MeasuredCell) -> Figure | None:
@@ -539,6 +558,34 @@ METRICS: tuple[Metric, ...] = (
            compared=(Compared("goodput"),), report={"speed": "goodput"}, key="goodput",
            definition="Workflows that succeeded, within the latency limit if one is set, per time "
            "of makespan."),
+    Metric("configured_workflows_per_s", "configured rate",
+           Plain(lambda cell: configured_rate(cell.records)), "workflows/s",
+           report={"arrivals": "configured"}, key="configured",
+           terminal=(TerminalColumn("arrivals", ("configured", "{per}")),)),
+    Metric("planned_workflows_per_s", "planned rate", OverRepeats(_planned_rates), "workflows/s",
+           report={"arrivals": "planned"}, key="planned",
+           terminal=(TerminalColumn("arrivals", ("planned", "{per}")),),
+           definition="Arrivals after the first one, per time from the first to the last one, as "
+           "the schedule of an open loop has them. A Poisson schedule is drawn, so its rate is not "
+           "the configured one."),
+    Metric("offered_workflows_per_s", "offered rate",
+           OverRepeats(lambda cell: offered_rates(cell.arrivals)), "workflows/s",
+           report={"arrivals": "offered"}, key="offered",
+           terminal=(TerminalColumn("arrivals", ("offered", "{per}")),),
+           definition="The same of the workflows as they arrived: when the client started them."),
+    Metric("offered_over_planned", "offered over planned rate",
+           OverRepeats(_offered_over_planned), "ratio", "lower",
+           compared=(Compared("offered_over_planned"),),
+           report={"arrivals": "offered / planned"},
+           terminal=(TerminalColumn("arrivals", ("offered/", "planned")),)),
+    Metric("arrival_lateness_s", "lateness of arrivals",
+           Plain(lambda cell: lateness_of(cell.arrivals)), "s",
+           report={"arrivals": "late"}, key="late", parts=("p50", "p99", "max"),
+           terminal=(TerminalColumn("arrivals", ("late", "p50 s"), "p50"),
+                     TerminalColumn("arrivals", ("late", "p99 s"), "p99"),
+                     TerminalColumn("arrivals", ("late", "max s"), "max")),
+           definition="From the planned arrival to the start of the workflow by the client. In "
+           "modes that run one workflow at a time, without the wait for the one before."),
     Metric("success_latency_p50_s", "median latency of the workflows that succeeded",
            Plain(_success_median), "s", report={"speed": "median of kept"},
            key="success_latency_p50",
@@ -704,6 +751,6 @@ def report_columns(table: ReportTable) -> Iterator[tuple[Metric, ReportColumn]]:
                 yield one, ReportColumn(head, key, None)
 
 
-def terminal_columns(table: str) -> Iterator[tuple[Metric, TerminalColumn]]:
+def terminal_columns(table: TerminalTable) -> Iterator[tuple[Metric, TerminalColumn]]:
     """Yield the columns of a table on the terminal."""
     return ((one, column) for one in METRICS for column in one.terminal if column.table == table)

@@ -148,6 +148,21 @@ class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
     unreported: CountUnit[int] = 0
 
 
+class Lateness(msgspec.Struct, frozen=True, kw_only=True):
+    """How much later than planned workflows arrived, over all repeats; None without an open loop.
+
+    `max`: of the latest one.
+    """
+
+    p50: OfField[float | None] = None
+    p99: OfField[float | None] = None
+    max: OfField[float | None] = None
+
+
+NO_ARRIVALS = Lateness()
+"""There was no open loop. As a default it is left out of summary.json only if it is this object."""
+
+
 class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The metrics of one combination of settings.
 
@@ -160,6 +175,10 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     repeats that have one; it has bounds only where all succeeded.
     `warm_up`: the number of workflows of an open loop that MSER-5 excluded from the distributions
     and from `time_spent`; 0 for a closed loop.
+    Of an open loop, over all workflows of uninterrupted trials: `configured_workflows_per_s` is
+    `load.arrivals.per_second`, `planned_workflows_per_s` the same or that of the schedule as drawn
+    (Poisson), `offered_workflows_per_s` that of the workflows that arrived; see
+    `analysis.offered_load`.
     `speedup_over_sync` is 1 without bounds for sync itself, None without a sync cell; views leave
     it out where one of the two lost too much work.
     `critical_path_bound_s` is the geometric mean over repeats. `calls_lost` is the share (0 to 1)
@@ -189,6 +208,11 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     makespan_s: RealSeconds[Figure | None]
     throughput: Throughput
     goodput_workflows_per_s: PerRealSecond[Figure | None]
+    configured_workflows_per_s: PerRealSecond[float | None] = None
+    planned_workflows_per_s: PerRealSecond[Figure | None] = None
+    offered_workflows_per_s: PerRealSecond[Figure | None] = None
+    offered_over_planned: Ratio[Figure | None] = None
+    arrival_lateness_s: RealSeconds[Lateness] = NO_ARRIVALS
     success_rate: ShareUnit[Figure | None]
     speedup_over_sync: Ratio[Figure | None]
     scheduling_efficiency: Ratio[Figure | None]
@@ -232,7 +256,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     Lag (of timers, corrected for those that a blocked client did not set), processor share and
     lateness are those of the cell where they are worst.
     `clock_disagreement_s`: client's first text minus the provider's first write, by attempt.
-    None without data. `limited_cells`: those in which something exceeded its limit.
+    None without data. `limited_cells`: those in which something exceeded its limit. `arrivals`:
+    where the load of an open loop was not the planned one, and the way out, in a sentence; empty
+    if it was.
     """
 
     bottleneck: str
@@ -242,6 +268,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     provider_lateness_s: RealSeconds[Spread | None] = None
     clock_disagreement_s: RealSeconds[Spread | None] = None
     limited_cells: tuple[str, ...] = ()
+    arrivals: str = ""
 
 
 class Oracle(msgspec.Struct, frozen=True, kw_only=True):

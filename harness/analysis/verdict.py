@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.analysis.client_delay import ClientDelays, delays_by_cell, worst_second
 from harness.analysis.model import Spread, Verdict
+from harness.analysis.offered_load import check_schedule, schedule_fault
 from harness.analysis.oracle import Joined, disagreements, pooled, two_percentiles
 from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords
@@ -42,6 +43,8 @@ FEWEST_READINGS = 100
 """With fewer readings the 99th percentile is the maximum."""
 
 _CPU = "The client's processor time"
+_RATE = "The difference of the offered from the planned rate of arrivals"
+_LATE = "The 99th percentile of the lateness of arrivals"
 _TTFT = "The client's part of the median time to first token"
 _RARE_TTFT = "The client's part of the 99th percentile of the time to first token"
 _FROM_PERMIT = "The client's part of the median time from permit to first token"
@@ -76,7 +79,9 @@ class _Reading(NamedTuple):
 
     def sentence(self) -> str:
         relation = "above" if self.excess > 1 else "within"
-        if self.what == _CPU:
+        if self.what == _RATE:
+            shown, limit = (f"{100 * part:.2g} %" for part in (self.value, self.limit))
+        elif self.what == _CPU:
             shown, limit = (f"{100 * part:.0f} % of a core" for part in (self.value, self.limit))
         else:
             shown, limit = (_in_ms(part) for part in (self.value, self.limit))
@@ -107,8 +112,10 @@ def judge(cells: Sequence[CellRecords], joined: Joined | None) -> Verdict:
         readings.append(_Reading("client", _CPU, name, shares[name], CPU_LIMIT))
         if len(delays[name].ttft):
             readings += _of_client(cell, delays[name])
+        readings += _of_arrivals(cell)
         readings += _of_provider(name, late.get(name, {}), truth.get(name, ()))
     bottleneck, because = _conclude(readings)
+    fault = schedule_fault(cells)
     return Verdict(
         bottleneck=bottleneck,
         because=because,
@@ -117,7 +124,17 @@ def judge(cells: Sequence[CellRecords], joined: Joined | None) -> Verdict:
         provider_lateness_s=_worst(late.values()),
         clock_disagreement_s=two_percentiles(pooled(apart)),
         limited_cells=tuple(dict.fromkeys(one.cell for one in readings if one.excess > 1)),
+        arrivals=f"{fault[0].upper()}{fault[1:]}." if fault else "",
     )
+
+
+def _of_arrivals(cell: CellRecords) -> Iterator[_Reading]:
+    """Yield how far the load of an open loop was from its schedule."""
+    check = check_schedule(cell)
+    if check is not None:
+        name = cell.info.id
+        yield _Reading("client", _RATE, name, abs(check.rate_error), check.rate_limit)
+        yield _Reading("client", _LATE, name, check.late, check.late_limit)
 
 
 def _of_client(cell: CellRecords, delays: ClientDelays) -> Iterator[_Reading]:

@@ -16,6 +16,8 @@ LIVE_WARMUP_CALLS = 2
 class Arrivals(Section):
     """An open loop: workflows arrive at a given rate.
 
+    The results have the rate that was really offered beside it; see docs/statistics.md.
+
     Example::
 
         [load]

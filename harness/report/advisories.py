@@ -11,7 +11,16 @@ from harness.records.failures import advice_for
 from harness.report.anomalies import anomaly_warning
 from harness.report.failures import most_frequent_failure_in
 from harness.report.next_steps import can_be_virtual
-from harness.report.wording import cell_labels, counted, ended, kept, lost, never_ended, percent
+from harness.report.wording import (
+    cell_labels,
+    counted,
+    ended,
+    kept,
+    lost,
+    never_ended,
+    percent,
+    with_labels,
+)
 
 SURE = 0.01
 """First calls stand out if chance alone makes them so slow with a lower probability than this."""
@@ -61,7 +70,11 @@ def _of_run(summary: Summary) -> Iterator[str]:
         never = f": {counted(lacking, 'workflow')} never ended" if lacking else ""
         state = "still runs or was killed" if summary.status == "running" else "is partial"
         yield f"the run {state}{never}, so the work of the settings may differ."
-    limited = summary.verdict.bottleneck
+    limited, arrivals = summary.verdict.bottleneck, summary.verdict.arrivals
+    if arrivals:
+        yield with_labels(arrivals[0].lower() + arrivals[1:], cell_labels(summary.cells))
+    if limited == "client" and arrivals:
+        return
     if limited != "none" and summary.question != "accuracy":  # there, it is the answer
         ways_out = ["use fewer permits", "a less busy machine"]
         if "time_scale" in summary.endpoint_keys and summary.time_scale < 1:

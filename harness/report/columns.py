@@ -9,6 +9,7 @@ from harness.analysis.metrics import (
     METRICS,
     Metric,
     ReportTable,
+    TerminalTable,
     Unit,
     report_columns,
     terminal_columns,
@@ -129,9 +130,7 @@ def _value(metric: Metric, cell: Cell, summary: Summary, part: str | None) -> Fi
     return scaled(value, factor) if isinstance(value, Figure) else value and value * factor
 
 
-def terminal_table(
-    table: Literal["speed", "trouble", "policies"], cells: Sequence[Cell], summary: Summary
-) -> list[Column]:
+def terminal_table(table: TerminalTable, cells: Sequence[Cell], summary: Summary) -> list[Column]:
     """Return the columns of METRICS in a table on the terminal."""
     columns = []
     for metric, column in terminal_columns(table):
@@ -142,7 +141,9 @@ def terminal_table(
             with_interval(value) if column.interval and isinstance(value, Figure) else value
             for value in values
         ]
-        head = "\n".join(column.head).format(baseline=baseline(summary.cells))
+        head = "\n".join(column.head).format(
+            baseline=baseline(summary.cells), per=rate_unit(summary)[0]
+        )
         columns.append(Column(head, "", texts, _writer(metric.unit, narrow=True)))
     return columns
 
@@ -250,13 +251,16 @@ def distribution_columns(
 
 
 def comparison_tables(about: Subject) -> list[Table]:
-    """Return every figure of every cell: speed, reliability, tokens and cost."""
+    """Return every figure of every cell: speed, reliability, arrivals, tokens and cost."""
+    arrivals = metric_columns(about, "arrivals", about.cells)
+    is_open = any(value is not None for column in arrivals for value in column.values)
     return [
         about.of_cells("speed", "Speed", [
             *paired_columns(about.summary, about.cells),
             *metric_columns(about, "speed", about.cells),
         ]),
         about.of_cells("work", "Work done", metric_columns(about, "work", about.cells)),
+        *([about.of_cells("arrivals", "Arrivals of the open loop", arrivals)] if is_open else []),
         about.of_cells("tokens", "Tokens and cost", metric_columns(about, "tokens", about.cells)),
     ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from harness.analysis.model import Cell, Summary
 from harness.report.advisories import warnings_of
 from harness.report.answer_text import run_answer
+from harness.report.arrivals_text import arrivals_text
 from harness.report.line_wrap import legend, wrapped
 from harness.report.next_steps import Rerun, Step, next_steps
 from harness.report.paired_columns import paired_columns, paired_key
@@ -149,6 +150,7 @@ def _around(summary: Summary, width: int, shown: Sequence[Cell]) -> _Around:
     elif summary.simulated:
         said += f". {simulated_line(summary).partition(':')[0]}"
     lines = wrapped(said, width=width, indent="")
+    lines += wrapped(arrivals_text(summary), width=width, indent="")
     above: list[Line] = ["", *(Text(line, style="bold") for line in lines)]
     return _Around(
         above,

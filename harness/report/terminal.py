@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harness.analysis.model import Cell, Summary
 from harness.report.advisories import warnings_of
+from harness.report.arrivals_text import ARRIVALS_KEY
 from harness.report.columns import (
     PART_HEADS,
     fitting_settings,
@@ -68,6 +69,11 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     write(*wrapped(warm_up_note(summary)))
     if paired_columns(summary, cells):
         write(*wrapped(BLOCKS_DIFFER))
+    if any(cell.offered_workflows_per_s for cell in cells):
+        write("", Text("Arrivals of the open loop", style="bold"))
+        arrivals = terminal_table("arrivals", cells, summary)
+        write(*_table([arrivals], cells, summary, width))
+        write(*wrapped(ARRIVALS_KEY))
     if any(cell.time_spent for cell in cells):
         write("", Text("Where the calls' time went, in %", style="bold"))
         parts = [

@@ -41,6 +41,11 @@ ADDED: frozenset[str] = frozenset(
         "summary.cells[].attempts.anomalies", "summary.marked_answers", "summary.cold_start",
         "summary.cells[].success_latency_p50_s", "summary.verdict.limited_cells",
         "summary.cells[].client_cpu_per_attempt_s",
+        "summary.verdict.arrivals",
+        *(f"summary.cells[].{name}" for name in (
+            "configured_workflows_per_s", "planned_workflows_per_s", "offered_workflows_per_s",
+            "offered_over_planned", "arrival_lateness_s",
+        )),
         *(f"summary.{name}" for name in (
             "question", "hedged", "planned_workflows", "workflow_failures", "endpoint_keys",
             "stopped", "margin", "slo", "lacking", "recommendation.rivals",

@@ -11,6 +11,7 @@ from typing import NamedTuple, get_args
 from harness.analysis.question_pairs import transcripts_of_several
 from harness.report import columns
 from harness.report.anomalies import anomaly_tables
+from harness.report.arrivals_text import arrivals_text
 from harness.report.charts import catalogue
 from harness.report.charts.catalogue import Charts, PageSection
 from harness.report.charts.model import Chart
@@ -77,6 +78,7 @@ def render_report(
         tune=tuning(summary),
         charts=_by_section(about, charts),
         compared=columns.comparison_tables(about),
+        arrivals=arrivals_text(summary),
         phases=[*columns.phase_tables(about), *columns.spread_tables(about, "calls")],
         waits=columns.spread_tables(about, "waits"),
         policies=columns.policy_table(about),
