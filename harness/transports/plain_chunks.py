@@ -33,6 +33,11 @@ class PlainChunks:
         self._longest = longest + len(_DATA)
         self._misses = 0
 
+    @property
+    def around(self) -> tuple[bytes, bytes]:
+        """What is before and after the text of an event of the known form; empty if none is."""
+        return self._before, self._after
+
     def text_of(self, event: bytes) -> str:
         """Return the text of an event of the known form; empty if it has another one."""
         before, after = self._before, self._after

@@ -12,6 +12,7 @@ still be read is noted as an anomaly (`records.anomalies`).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
@@ -145,6 +146,45 @@ class Reading:
             self._feed_stream(received, at)
         else:
             self._feed_body(received, at)
+
+    @property
+    def chunks_around(self) -> tuple[bytes, bytes]:
+        """What is before and after the text of the events to come, if they have a known form.
+
+        Empty if none is known, or within an event.
+        """
+        return self._chunks_alike.around if self._events.is_between else (b"", b"")
+
+    def take_alike(self, encoded: bytes, size: int, stamps: Sequence[int], since: int) -> bool:
+        """Process the texts of chunks of the known form at once; return False if it cannot.
+
+        `encoded`: the texts together, as in JSON, without escapes. `size`: the bytes of all events. `stamps`: when each arrived.
+        `since`: when the text before them arrived.
+        """
+        try:
+            text = encoded.decode()
+        except UnicodeDecodeError:
+            return False
+        is_reasoning = self._chunks_alike.is_reasoning
+        first = self.first_reasoning if is_reasoning else self.first_answer
+        if (
+            first is None
+            or self._size + size > self._most_bytes
+            or self._characters + len(text) > self._most_text
+            or not (self._separate or self._splitter.passes_on(text))
+        ):
+            return False
+        gaps, last = self.gaps, since
+        for at in stamps:
+            gap = bucket(at - last)
+            gaps[gap] = gaps.get(gap, 0) + 1
+            last = at
+        self.last_token = last
+        self.chunks += len(stamps)
+        self._size += size
+        self._characters += len(text)
+        (self._reasoning if is_reasoning else self._answer).append(text)
+        return True
 
     def _feed_body(self, received: bytes, at: int) -> None:
         """Process bytes of a body that is whole, or whose form is not known yet."""

@@ -12,9 +12,13 @@ from harness.engine.effects import Reply
 from harness.records.clock import ReadClock
 from harness.records.failures import OK, of_status
 from harness.transports.exchange import Exchange
+from harness.transports.framed_chunks import FramedChunks, is_one_chunk
+from harness.transports.reading import Reading
 from harness.transports.response_parser import ResponseParser
 from harness.transports.unasked import has_unacknowledged
 
+_MOST_TRIES = 4
+"""How often pieces are collected that have soon another form, before they are read one by one."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -81,6 +85,9 @@ class WireConnection(asyncio.Protocol):
         self._follows = False
         self._refusal: bytearray | None = None
         self._encoded: _EncodedBody | None = None
+        self._reading: Reading | None = None
+        self._frames: FramedChunks | None = None
+        self._tries = 0
 
     @property
     def is_open(self) -> bool:
@@ -127,6 +134,7 @@ class WireConnection(asyncio.Protocol):
         parser.longest_head = exchange.terms.limits.head
         self._exchange, self._is_closing, self._follows = exchange, close, follow
         self._refusal = self._encoded = None
+        self._tries = 0
         self._ended = asyncio.get_running_loop().create_future()
         exchange.note_sent()
         self.transport.write(request)
@@ -135,7 +143,8 @@ class WireConnection(asyncio.Protocol):
             encoded = self._encoded_body()
             return reply if encoded is None else await encoded.read(exchange, self._now)
         finally:
-            self._exchange = self._ended = self._encoded = None
+            self._read_frames()
+            self._exchange = self._ended = self._encoded = self._reading = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the transport (asyncio)."""
@@ -144,6 +153,11 @@ class WireConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Stamp and process bytes (asyncio)."""
         at = self._now()
+        frames = self._frames
+        if frames is not None and frames.takes(data, at):
+            if self._reading is not None:  # its next deadline
+                self._reading.last_token = at
+            return
         if self._ended is None:  # bytes that no request asked for
             self.abort()
             return
@@ -183,6 +197,7 @@ class WireConnection(asyncio.Protocol):
     def _process(self, data: bytes, at: int) -> None:
         """Parse bytes that arrived at `at`; no bytes mean the end of the connection."""
         parser, exchange = self._parser, self._exchange
+        self._read_frames()
         if self._is_done():
             self._is_closing = True  # more than the response
             return
@@ -205,6 +220,35 @@ class WireConnection(asyncio.Protocol):
                 self._end(self._refused(exchange, self._refusal))
         elif (body and not exchange.received(body, at)) or parser.complete:
             self._end(exchange.finish())
+        elif self._tries < _MOST_TRIES and is_one_chunk(data, body):
+            self._collect()
+
+    def _collect(self) -> None:
+        """Collect the pieces to come, as long as they have the form that is known by now."""
+        reading = self._reading
+        if reading is None or reading.last_token is None:
+            return
+        before, after = reading.chunks_around
+        if before:
+            self._tries += 1
+            self._frames = FramedChunks(before, after, reading.last_token)
+
+    def _read_frames(self) -> None:
+        """Read the pieces that were collected."""
+        frames, reading = self._frames, self._reading
+        self._frames = None
+        if frames is None or not frames.pieces:
+            return
+        assert reading is not None, "they belong to a response"
+        text = frames.text()
+        size = sum(map(len, frames.pieces))
+        if text is not None and reading.take_alike(text, size, frames.stamps, frames.since):
+            if len(frames.pieces) > _MOST_TRIES:
+                self._tries = 0
+            return
+        reading.last_token, self._tries = frames.since, _MOST_TRIES
+        for piece, at in zip(frames.pieces, frames.stamps, strict=True):
+            self._process(piece, at)
 
     def _begin_response(self, exchange: Exchange, at: int) -> None:
         status, headers = self._parser.status, _by_name(self._parser.headers)
@@ -213,6 +257,7 @@ class WireConnection(asyncio.Protocol):
             self._refusal = bytearray()
             return
         exchange.begin_reading(self._path)
+        self._reading = exchange.reading
         if exchange.decodes:
             self._encoded = _EncodedBody(status, self._parser.headers)
             self._end(None)

@@ -1,0 +1,146 @@
+"""Pieces that are collected and read together mean the same as pieces that are read one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.config.response_reading import ReadingTerms, ResponseLimits
+from harness.engine.effects import Reply
+from harness.transports import wire_connection
+from harness.transports.exchange import Exchange
+from harness.transports.wire_connection import WireConnection
+from tests.transports.attempts import ANCHOR, make_deadlines
+from tests.transports.bodies import DONE
+from tests.transports.cutting import cut
+from tests.transports.test_plain_chunks import chunk_of, streams
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+
+
+class Wire:
+    """A transport that sends nothing."""
+
+    def __init__(self) -> None:
+        self.is_aborted = False
+
+    def write(self, data: bytes) -> None: ...
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+    def is_closing(self) -> bool:
+        return self.is_aborted
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str) -> Wire:
+        return self
+
+    def fileno(self) -> int:
+        return 1_000_000  # no file: nothing is unacknowledged
+
+
+def framed(event: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+def received(pieces: list[bytes], *, most_text: int = 1_000_000, cancel: bool = False) -> Any:
+    """Return the reply to a response whose pieces come at 10, 20, 30 …, and whether it is over."""
+    clock = iter(range(10, 10 * (len(pieces) + 9), 10))
+
+    async def whole() -> tuple[Reply | None, bool]:
+        wire, time = Wire(), [0]
+        connection = WireConnection(lambda: time[0], "/v1/chat/completions", lambda _: None)
+        connection.connection_made(cast(asyncio.Transport, wire))
+        terms = ReadingTerms(limits=ResponseLimits(text=most_text))
+        exchange = Exchange(True, make_deadlines(), lambda: time[0], ANCHOR, terms)
+        sending = asyncio.create_task(connection.send(b"", exchange, close=False, follow=False))
+        await asyncio.sleep(0)
+        for piece in pieces:
+            time[0] = next(clock)
+            if not sending.done():
+                connection.data_received(piece)
+                await asyncio.sleep(0)
+        if cancel:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            return exchange.reply("cancelled", done=0), False
+        try:
+            reply = await asyncio.wait_for(sending, 0.001)
+        except TimeoutError:
+            reply = exchange.reply("timeout", done=0)
+        except Exception as error:
+            reply = exchange.fail(error)
+        return reply, connection.is_reusable
+
+    return asyncio.run(whole())
+
+
+def both(pieces: list[bytes], **options: Any) -> tuple[Any, Any]:
+    """Return what is received with pieces that are collected, and without."""
+    collected = received(pieces, **options)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(wire_connection, "_MOST_TRIES", 0)
+        return collected, received(pieces, **options)
+
+
+@settings(max_examples=200)
+@given(streams(), st.sampled_from([20, 1_000_000]), st.booleans())
+def test_one_chunk_a_piece(events: list[bytes], most_text: int, cancel: bool) -> None:
+    pieces = [HEAD, *map(framed, [*events, DONE]), END]
+    collected, one_by_one = both(pieces, most_text=most_text, cancel=cancel)
+    assert collected == one_by_one
+
+
+@settings(max_examples=100)
+@given(streams(), st.data())
+def test_pieces_of_any_form(events: list[bytes], cuts: st.DataObject) -> None:
+    whole = b"".join([HEAD, *map(framed, [*events, DONE]), END])
+    collected, one_by_one = both([piece for piece in cuts.draw(cut(whole)) if piece])
+    assert collected == one_by_one
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        framed(chunk_of(content="two ")) * 2,
+        framed(chunk_of(content="wrong size "))[1:],
+        b"1" + framed(chunk_of(content="wrong size ")),
+        framed(chunk_of(content='"')),
+        framed(chunk_of(content="\n")),
+        framed(chunk_of(content="</think>")),
+        framed(chunk_of(content="é\u2028")),
+        framed(chunk_of(content="x").replace(b"x", b"\xff")),
+        framed(chunk_of(reasoning_content="hm")),
+    ],
+    ids=["two", "smaller", "larger", "quote", "escape", "mark", "separator", "no text", "other"],
+)
+def test_what_is_otherwise_among_them(odd: bytes) -> None:
+    plain = [framed(chunk_of(content=f"word {number} ")) for number in range(20)]
+    pieces = [HEAD, *plain[:10], odd, *plain[10:], framed(DONE), END]
+    collected, one_by_one = both(pieces)
+    assert collected == one_by_one
+
+
+def test_most_pieces_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    processed: list[bytes] = []
+    original = WireConnection._process
+
+    def counted(self: WireConnection, data: bytes, at: int) -> None:
+        processed.append(data)
+        original(self, data, at)
+
+    monkeypatch.setattr(WireConnection, "_process", counted)
+    plain = [framed(chunk_of(content=f"word {number} ")) for number in range(100)]
+    reply, is_reusable = received([HEAD, *plain, framed(chunk_of(content="")), framed(DONE), END])
+    assert (reply.chunks, sum(reply.gaps.values())) == (100, 99)
+    assert reply.answer == "".join(f"word {number} " for number in range(100))
+    assert len(processed) < 10
+    assert is_reusable
