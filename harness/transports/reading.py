@@ -158,8 +158,8 @@ class Reading:
     def take_alike(self, encoded: bytes, size: int, stamps: Sequence[int], since: int) -> bool:
         """Process the texts of chunks of the known form at once; return False if it cannot.
 
-        `encoded`: the texts together, as in JSON, without escapes. `size`: the bytes of all events. `stamps`: when each arrived.
-        `since`: when the text before them arrived.
+        `encoded`: the texts together, as in JSON, without escapes. `size`: the bytes of all
+        events. `stamps`: when each arrived. `since`: when the text before them arrived.
         """
         try:
             text = encoded.decode()
