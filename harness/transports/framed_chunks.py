@@ -1,13 +1,11 @@
-"""Collects the pieces of a stream that hold one chunk of a known form each, to read them later.
+"""Collects the pieces of a stream that hold chunks of a known form alone, to read them later.
 
-Most pieces of a stream are one chunk of HTTP with one event that differs from an earlier one in its
+Most pieces of a stream are chunks of HTTP with one event that differs from an earlier one in its
 text alone. They are only stamped while the stream goes on, and read together: that takes a quarter
 of the time, and delays other streams less. Whatever is otherwise is read as ever.
 """
 
 from __future__ import annotations
-
-import re
 
 _MOST_BYTES = 64 * 1024
 
@@ -43,20 +41,42 @@ class FramedChunks:
         self.stamps.append(at)
         return True
 
-    def text(self) -> bytes | None:
-        """Return the text of all pieces; None unless each is exactly one chunk with one event."""
+    def text(self) -> tuple[bytes, list[int]] | None:
+        """Return the text of all pieces, and when each of their chunks arrived.
+
+        None unless each piece has nothing but whole chunks with one event of the known form.
+        """
         head, tail = self._head, self._tail
-        pattern = rb'([0-9a-fA-F]+)%b([^"\\\x00-\x1f]+)%b' % (re.escape(head), re.escape(tail))
-        found = re.findall(pattern, b"".join(self.pieces))
-        if len(found) != len(self.pieces):
+        parts = b"".join(self.pieces).split(tail)
+        if parts.pop():
             return None
         frame = len(head) + len(tail)
         event = frame - 4  # without the ends of two lines
-        for (size, text), piece in zip(found, self.pieces, strict=True):
-            length = len(text)
-            if int(size, 16) != event + length or len(piece) != len(size) + frame + length:
+        pieces, texts, stamps, left, at = iter(self.pieces), list[bytes](), list[int](), 0, -1
+        for part in parts:
+            digits = part.find(head, 2, len(head) + 3)
+            text = part[digits + len(head) :]
+            if digits < 0 or _size(part[:digits]) != event + len(text):
                 return None
-        return b"".join([text for _, text in found])
+            if not left:
+                left, at = len(next(pieces, b"")), at + 1
+            left -= len(part) + len(tail)
+            if left < 0:
+                return None
+            texts.append(text)
+            stamps.append(self.stamps[at])
+        whole = b"".join(texts)
+        if left or b'"' in whole or b"\\" in whole or not all(texts):
+            return None
+        return whole, stamps
+
+
+def _size(digits: bytes) -> int:
+    """Return the size that a chunk of HTTP says; -1 for none."""
+    try:
+        return int(digits, 16) if digits.isalnum() else -1
+    except ValueError:
+        return -1
 
 
 def is_one_chunk(piece: bytes, body: bytes) -> bool:

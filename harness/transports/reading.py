@@ -158,7 +158,7 @@ class Reading:
     def take_alike(self, encoded: bytes, size: int, stamps: Sequence[int], since: int) -> bool:
         """Process the texts of chunks of the known form at once; return False if it cannot.
 
-        `encoded`: the texts together, as in JSON, without escapes. `size`: the bytes of all
+        `encoded`: the texts together, without escapes and quotation marks. `size`: the bytes of all
         events. `stamps`: when each arrived. `since`: when the text before them arrived.
         """
         try:
@@ -169,6 +169,7 @@ class Reading:
         first = self.first_reasoning if is_reasoning else self.first_answer
         if (
             first is None
+            or not text.isprintable()
             or self._size + size > self._most_bytes
             or self._characters + len(text) > self._most_text
             or not (self._separate or self._splitter.passes_on(text))

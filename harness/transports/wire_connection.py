@@ -240,9 +240,8 @@ class WireConnection(asyncio.Protocol):
         if frames is None or not frames.pieces:
             return
         assert reading is not None, "they belong to a response"
-        text = frames.text()
-        size = sum(map(len, frames.pieces))
-        if text is not None and reading.take_alike(text, size, frames.stamps, frames.since):
+        found, size = frames.text(), sum(map(len, frames.pieces))
+        if found is not None and reading.take_alike(found[0], size, found[1], frames.since):
             if len(frames.pieces) > _MOST_TRIES:
                 self._tries = 0
             return
