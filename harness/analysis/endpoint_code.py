@@ -83,7 +83,7 @@ def _key(endpoint: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]
 
 def _differences(endpoint: Mapping[str, Any]) -> Iterator[str]:
     if endpoint.get("client") == "wire":
-        yield "with endpoint.client = 'wire', which takes less time than the openai package"
+        yield "with client = 'wire'; the openai package takes more time"
     for key in endpoint.get("omit", ()):
         yield f"without {key}"
     for key, name in endpoint.get("rename", {}).items():

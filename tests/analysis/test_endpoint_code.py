@@ -134,3 +134,12 @@ def test_an_endpoint_without_these_keys_needs_no_more_lines() -> None:
     lines = pasted("", "async", FINE)
     assert not any("default_" in line or "http_client" in line for line in lines)
     assert "import os" not in lines
+
+
+@pytest.mark.parametrize("met", [FINE, None], ids=["plain code", "a client of the harness"])
+def test_pasted_code_says_that_it_was_measured_with_the_wire_client(
+    met: FailuresMet | None,
+) -> None:
+    comment = "    # measured with client = 'wire'; the openai package takes more time"
+    assert comment in pasted('client = "wire"', "async", met)
+    assert comment not in pasted('client = "openai"', "async", met)
