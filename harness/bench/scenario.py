@@ -451,7 +451,10 @@ class Scenario(Section):
             raise SettingError(problem, *where, value=value)
         for mode in self.sweep.mode:
             if not in_event_loop(mode):
-                problem = f"has no mode {mode!r}; use sweep.mode = 'async', or client = 'openai'"
+                problem = (
+                    f"has no mode {mode!r}; use the modes 'async' and 'serial', or client = "
+                    "'openai'"
+                )
                 raise SettingError(problem, *where, value=value)
 
     def _check_summary(self) -> None:

@@ -58,7 +58,8 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "[endpoint]\nprofil = 'x'\n",
-            "endpoint.profil: unknown key (did you mean 'profile'?); known here: faults, kind, ",
+            "endpoint.profil: unknown key (did you mean 'profile'?); known here: client, faults, "
+            "kind, ",
             id="unknown key of an endpoint, whose kind is a default",
         ),
         pytest.param(
@@ -399,6 +400,31 @@ def complaint(text: str, *overrides: str) -> str:
             "workflow.quorum = 'most': must be a number of branches, or a fraction of them "
             "such as 0.8",
             id="a quorum in words",
+        ),
+        *(
+            pytest.param(
+                HEAD + f"[endpoint]\nclient = 'wire'\n[sweep]\nmode = ['async', '{mode}']\n",
+                f"endpoint.client = 'wire': has no mode '{mode}'; use the modes 'async' and "
+                "'serial', or client = 'openai'",
+                id=f"the wire client in mode {mode}",
+            )
+            for mode in ("sync", "threads")
+        ),
+        pytest.param(
+            HEAD + "[endpoint]\nclient = 'wire'\ntime = 'virtual'\n[sweep]\nmode = ['async']\n",
+            "endpoint.client = 'wire': sends requests in real time only; remove it, or use "
+            "endpoint.time = 'real'",
+            id="the wire client in virtual time",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\nmode = ['sync']\n'endpoint.client' = ['openai', 'wire']\n",
+            "sweep.\"endpoint.client\"[1] = 'wire': has no mode 'sync'",
+            id="the wire client among others in mode sync",
+        ),
+        pytest.param(
+            HEAD + "[endpoint]\nclient = 'wires'\n",
+            "endpoint.client = 'wires': must be 'openai' or 'wire'",
+            id="an unknown client",
         ),
         pytest.param(
             HEAD + "[prompts]\nresarch = 'words.txt'\n",
