@@ -11,7 +11,7 @@ from harness.config.request_settings import has_variable
 from harness.records.settings import join_key, split_key
 
 _KEPT = (
-    "stream", "json_mode", "cache", "settle", "reuse_connections", "strict", "limits",
+    "stream", "client", "json_mode", "cache", "settle", "reuse_connections", "strict", "limits",
     "finish_reasons", "auth", "headers", "query", "omit", "rename", "system", "follow_redirects",
     "wait_ready",
 )  # fmt: skip

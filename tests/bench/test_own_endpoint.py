@@ -51,6 +51,11 @@ def test_what_describes_requests_is_kept() -> None:
     assert scenario.budget.tokens == 250_000
 
 
+def test_the_client_that_sends_the_requests_is_kept() -> None:
+    values = {"endpoint": {"client": "wire"}, "sweep": {"endpoint.client": ["openai", "wire"]}}
+    assert drop_former_endpoint(values, OWN, ()) == []
+
+
 def test_a_key_is_sent_only_if_its_variable_is_named() -> None:
     own = OWN._replace(key_variable="MY_KEY")
     assert pointed("deepseek", own=own)[1].api_key_env == "MY_KEY"
