@@ -22,6 +22,7 @@ import msgspec
 
 from harness.bench.cells import scenarios_by_cell
 from harness.bench.scenario import Scenario
+from harness.config.request_settings import ClientKind
 from harness.config.validation_messages import one_line
 from harness.engine.own_time import OwnTimeWatch
 from harness.records.errors import InputError
@@ -51,7 +52,7 @@ def check_code(scenario: Scenario, output: Path | None = None) -> None:
     for mine in scenarios_by_cell(scenario).values():
         if isinstance(mine.workflow, ProgramSection):
             with output_to(output):
-                _check(mine.workflow, scenario.sweep.mode)
+                _check(mine.workflow, scenario.sweep.mode, mine.endpoint.client)
 
 
 @contextmanager
@@ -80,9 +81,16 @@ def refusing_requests(scenario: Scenario) -> Iterator[None]:
         yield
 
 
-def _check(section: ProgramSection, modes: tuple[str, ...]) -> None:
+def _check(section: ProgramSection, modes: tuple[str, ...], client: ClientKind) -> None:
     function = load_program(section.program)
     if not is_marked(function):
+        if client == "wire":
+            raise _error(
+                section,
+                "a function without the decorator harness.workflow sends its requests with the "
+                "openai package; use endpoint.client = 'openai', or make its calls with ask "
+                "(docs/your-program.md)",
+            )
         for mode in modes:
             if mode not in _HOSTED_MODES:
                 raise _error(
