@@ -1,7 +1,8 @@
 """The attempts of some runs in columns, as the parts of a fit read them.
 
 Times are scenario seconds on one axis, on which no two trials overlap; nan for a moment that was
-not reached. Calls before the trials (warm-up) are left out.
+not reached. Calls before the trials (warm-up) are left out, and refusals at the end of a trial that
+was killed: the records do not have what was in flight then.
 """
 
 from __future__ import annotations
@@ -201,15 +202,17 @@ def _of_run(records: Records) -> dict[str, Any]:
     columns["opens"] = opens
     columns["sent"] = np.where(columns["was_sent"], columns["sent"], granted)
     trial = (table.column(name) for name in _OF_TRIAL)
-    _, columns["trial"] = _combinations(*trial)
+    found, columns["trial"] = _combinations(*trial)
     _one_after_another(columns)
     columns["topic"], topics = _topics(table, records.workflows)
     settings, numbers = _settings(run, names)
     columns["setting"] = numbers[table.column("phase")]
     columns["limit"] = _limits(run, names, table)
     columns["outcome"], outcomes = _words(table, "outcome")
+    kept = _is_complete_until_sent(columns, _were_ended(found, names, records))
+    kept |= ~table.where("outcome", "rate_limited".__eq__)
     return {
-        "columns": columns,
+        "columns": {name: values[kept] for name, values in columns.items()},
         "topics": topics,
         "settings": settings,
         "outcomes": outcomes,
@@ -267,6 +270,31 @@ def _one_after_another(columns: dict[str, NDArray[Any]]) -> None:
     moved = np.cumsum(lengths) - lengths - begin
     for name in _TIMES:
         columns[name] = columns[name] + moved[trial]
+
+
+def _were_ended(trials: Integers, names: Sequence[str | None], records: Records) -> Flags:
+    """Return which trials have a record, so that every attempt of theirs has one.
+
+    `trials`: cell, repeat and execution. Of a run that was killed, the records lack the attempts
+    that were in flight.
+    """
+    ended = {(one.cell, one.repeat, one.execution) for one in records.trials}
+    known = [(names[cell], repeat, execution) in ended for cell, repeat, execution in trials]
+    return np.array(known, np.bool_)
+
+
+def _is_complete_until_sent(columns: Mapping[str, NDArray[Any]], was_ended: Flags) -> Flags:
+    """Return the attempts for which the records have all that was in flight when they were sent.
+
+    `was_ended`: by trial. In the others, those are left out that were sent when another one could
+    have been in flight that ended after the last one that has a record.
+    """
+    trial, sent, done = (columns[name] for name in ("trial", "sent", "done"))
+    last, longest = np.zeros(len(was_ended)), np.zeros(len(was_ended))
+    np.maximum.at(last, trial, done)
+    np.maximum.at(longest, trial, done - sent)
+    complete: Flags = was_ended[trial] | (sent < (last - longest)[trial])
+    return complete
 
 
 def _topics(table: AttemptTable, workflows: Sequence[Workflow]) -> tuple[Integers, list[str]]:

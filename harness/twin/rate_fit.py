@@ -86,7 +86,7 @@ def fit_retry_after(seen: Observations, refused: Flags) -> RetryAfterFit:
 
 @dataclass(frozen=True)
 class _Requests:
-    """The requests of the trials with refusals, in order of time.
+    """Requests of trials, in order of time.
 
     `takes`: what each takes when it is admitted, at `at`; charges at the end of a request are
     requests of their own that are always admitted (`is_request` false).
@@ -168,13 +168,30 @@ def fit_rate(seen: Observations, explained: Flags) -> RateFit | None:
             key = score.wrong + 0.3 * min(fit.wait_error or 0.0, 1.0) + _LATER * order
             if score.wrong <= _WRONG and (best is None or key < best[0]):
                 best = key, fit
-    return None if best is None else best[1]
+    if best is None or _is_contradicted(best[1], seen, refused):
+        return None
+    return best[1]
 
 
-def _requests(seen: Observations, refused: Flags, kind: RateKind) -> _Requests:
+def _is_contradicted(fit: RateFit, seen: Observations, refused: Flags) -> bool:
+    """Return whether more admissions of all trials contradict a limit than refusals it explains.
+
+    It was fitted to the trials with refusals. A few refusals of one trial, whatever their cause,
+    have a limit that explains them and that the other trials are far above.
+    """
+    requests = _requests(seen, refused, fit.kind, of_all_trials=True)
+    score = _score(requests, fit.kind, fit.amount, fit.burst, _fill_of(fit.kind))
+    return score.admitted_wrong > fit.refused
+
+
+def _requests(
+    seen: Observations, refused: Flags, kind: RateKind, *, of_all_trials: bool = False
+) -> _Requests:
+    """Return the requests of the trials with refusals, or of all trials."""
     served = is_served(seen)
-    rows = np.flatnonzero(np.isin(seen.trial, seen.trial[refused]) & (served | refused))
-    rows = rows[:_MOST_EVENTS]
+    rows = np.flatnonzero(served | refused)
+    if not of_all_trials:
+        rows = rows[np.isin(seen.trial[rows], seen.trial[refused])][:_MOST_EVENTS]
     takes = np.ones(len(rows))
     inputs = np.maximum(seen.input, 0)
     if kind in ("used", "reserved"):
@@ -217,7 +234,7 @@ def _fit_amount(
 
     None if each one contradicts a larger share of the refusals than `most_wrong`.
     """
-    fill = _filled_counting_refusals if kind == "rejected_count" else _filled
+    fill = _fill_of(kind)
     total = float(requests.takes[~requests.refused].sum())
     length = max(float(np.ptp(requests.at)) / 60, 1e-3)
     grid = np.geomspace(max(total / length / 20, 1.0), max(total, 2.0) * 60, 24)
@@ -268,6 +285,10 @@ def _fit_amount(
 
 
 _Fill = Callable[[_Requests, float, float], Floats]
+
+
+def _fill_of(kind: RateKind) -> _Fill:
+    return _filled_counting_refusals if kind == "rejected_count" else _filled
 
 
 def _score(requests: _Requests, kind: RateKind, amount: float, burst: float, fill: _Fill) -> _Score:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from harness.config.prices import Price, cost_usd
+from harness.store.columns import AttemptTable
+from harness.store.run_directory import Records
 from harness.twin.fit import ProviderFit, fit_observations
 from harness.twin.fitted_parts import fitted_parts
 from harness.twin.limits_fit import fit_limits
@@ -223,6 +225,38 @@ def test_a_cap_and_a_rate_are_found_where_no_refusal_says_which_it_met(seed: int
 def test_no_rate_stands_for_a_cap_that_changes_in_one_trial(seed: int) -> None:
     limits = fitted(stepped(12, 4), seed, **{**STEPPED, "permits": (24,)}).limits
     assert (limits.cap.cap, limits.step, limits.step_hints, limits.rate) == (12, None, 1, None)
+
+
+def killed(records: Records, share: float, *, is_known: bool) -> Records:
+    """Return what a run leaves that was killed after a share of its first trial.
+
+    It was resumed then. `is_known`: that trial has no record, as it never ended.
+    """
+    first = min(records.trials, key=lambda one: one.start)
+    until = first.start + share * (first.end - first.start)
+
+    trials = [one for one in records.trials if not is_known or one is not first]
+    table = records.attempts
+    assert isinstance(table, AttemptTable)
+    others = ~table.where("cell", first.cell.__eq__) | (table.column("repeat") != first.repeat)
+    return records._replace(
+        attempts=table.take(others | (table.column("done") <= until)), trials=trials
+    )
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_was_in_flight_when_a_run_was_killed_makes_no_limit_a_minute(
+    seed: int, *, is_known: bool
+) -> None:
+    """Refusals by requests that no record has are no evidence, and other trials contradict it."""
+    records = play({"concurrency_cap": 6}, seed=seed, permits=(4, 8, 12), workflows=16)
+    for share in (0.3, 0.5, 0.7):
+        seen = observe([killed(records, share, is_known=is_known)])
+        limits = fit_observations(seen).limits
+        assert (limits.cap.cap, limits.step, limits.rate) == (6, None, None)
+        if is_known:
+            assert limits.unexplained == 0
 
 
 @pytest.mark.parametrize("seed", SEEDS)

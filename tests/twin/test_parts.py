@@ -32,7 +32,7 @@ from harness.twin.profile_text import TwinHead, twin_text
 from harness.twin.profile_values import duration_text
 from harness.twin.rate_fit import fit_retry_after
 from harness.twin.ttft_fit import fit_ttft
-from tests.analysis.builders import make_attempt, make_run, make_workflow
+from tests.analysis.builders import make_attempt, make_run, make_trial, make_workflow
 
 _CALLS = itertools.count(1)
 
@@ -69,7 +69,12 @@ def failed(sent: float, outcome: str, status: int | None, **fields: Any) -> Atte
 def seen_in(
     attempts: list[Attempt], workflows: list[Workflow] | None = None, run: Run | None = None
 ) -> Observations:
-    whole = Records(run or make_run(), attempts, [], workflows or [make_workflow()], [], None)
+    names = dict.fromkeys((one.cell, one.repeat, one.execution) for one in attempts)
+    trials = [
+        make_trial(cell=cell, repeat=repeat, execution=execution)
+        for cell, repeat, execution in names
+    ]
+    whole = Records(run or make_run(), attempts, [], workflows or [make_workflow()], trials, None)
     return observe([whole])
 
 
