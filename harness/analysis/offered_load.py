@@ -202,7 +202,9 @@ def schedule_fault(cells: Iterable[CellRecords]) -> str:
     if check.is_rate_off:
         said.append(_off(cell, check))
     if check.is_late:
-        share = f"{100 * check.late / check.latency:.2g} % of" if check.latency else "beside"
+        share = "beside"
+        if check.latency:
+            share = f"{_short(100 * check.late / check.latency, 2)} % of"
         said.append(
             f"the 99th percentile of lateness is {_short(check.late / scale)} s, {share} the "
             f"median workflow latency of {_short(check.latency / scale)} s"
@@ -232,6 +234,6 @@ def _off(cell: CellRecords, check: ScheduleCheck) -> str:
     )
 
 
-def _short(value: float) -> str:
-    """Write three significant digits without an exponent."""
-    return np.format_float_positional(value, 3, unique=False, fractional=False, trim="-")
+def _short(value: float, digits: int = 3) -> str:
+    """Write so many significant digits, without an exponent."""
+    return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")

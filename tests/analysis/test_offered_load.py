@@ -205,6 +205,11 @@ def test_figures_are_in_scenario_seconds() -> None:
     assert "or a larger endpoint.time_scale" in found.arrivals
 
 
+def test_large_figures_have_no_exponent() -> None:
+    found = verdict_on(arriving(lambda at: at * 300 * SECOND)).arrivals
+    assert "lateness is 59100 s, 1500000 % of the median workflow latency of 4 s" in found
+
+
 def test_one_at_a_time_the_wait_for_the_workflow_before_is_not_the_clients() -> None:
     """Workflows of 4 s arrive each second: the queue is the setting's, and 5 ms the client's."""
     records = arriving(cell=SYNC)
