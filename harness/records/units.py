@@ -24,7 +24,7 @@ Nanoseconds = Annotated[T, _unit("ns")]
 NanosecondBuckets = Annotated[T, _unit("ns, by bucket")]
 """A histogram: the names of the buckets have this unit, the values are counts."""
 RealSeconds = Annotated[T, _unit("real seconds")]
-ProcessorSeconds = Annotated[T, _unit("seconds of processor time")]
+ProcessorSeconds = Annotated[T, _unit("real seconds of processor time")]
 RealSecondsPerToken = Annotated[T, _unit("real seconds per output token")]
 PerRealSecond = Annotated[T, _unit("per real second")]
 TokensPerRealSecond = Annotated[T, _unit("tokens per real second")]

@@ -7,13 +7,13 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from harness.analysis.model import Distribution, Figure, Spread
+from harness.analysis.model import Distribution, Figure, Lateness, Spread
 from harness.records.schema import Attempt
 from harness.records.units import Nanoseconds, units_of
 from tests.docs.reference import RECORD_FILES
 
 STRUCTS = {kind for kinds in RECORD_FILES.values() for kind in kinds}
-OF_THE_FIELD = (Figure, Distribution, Spread)
+OF_THE_FIELD = (Figure, Distribution, Lateness, Spread)
 """The structs whose numbers have the unit of the field that contains them."""
 ENDS = {"_ns": "ns", "_usd": "USD", "_s": "real second"}
 """What the unit of a field says whose name ends so."""
