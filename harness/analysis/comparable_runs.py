@@ -12,7 +12,7 @@ from harness.analysis.offered_load import schedule_fault
 from harness.analysis.selection import Dataset
 from harness.records.errors import InputError
 from harness.records.schema import Run
-from harness.records.settings import setting_of
+from harness.records.settings import CLIENT_KEY, setting_of
 from harness.store.run_directory import Records
 
 _WORKLOAD = ("workflow", "prompts", "load")
@@ -24,7 +24,7 @@ _NOTED = (
 )  # fmt: skip
 """Settings that may differ, with a warning."""
 
-_BEFORE = {"load.warmup_calls": 0}
+_BEFORE = {"load.warmup_calls": 0, CLIENT_KEY: "openai"}
 """Settings that runs of earlier versions do not have, and the value that they had."""
 
 _OF_NO_MATTER = ("endpoint.time_scale", "workflow.topics_file")
@@ -74,7 +74,8 @@ def differences_of_runs(
 
 def _noted(base: MeasuredCell, new: MeasuredCell) -> Iterable[str]:
     for key, one, other in _unlike(base.records.scenario, new.records.scenario, _NOTED):
-        yield f"{key} differs: {_short(one)} and {_short(other)}"
+        said = f"{key} differs: {_short(one)} and {_short(other)}"
+        yield f"{said}; all times include what the client takes" if key == CLIENT_KEY else said
     profiles = (side.records.run.cell_profile(side.records.info.id) for side in (base, new))
     if len({json.dumps(profile, sort_keys=True) for profile in profiles}) > 1:
         yield "the provider's profile differs"

@@ -14,6 +14,9 @@ LONGEST_ID = 100
 LONGEST_VALUE = 24
 """A longer value is numbered where it stands in a name."""
 
+CLIENT_KEY = "endpoint.client"
+"""The key that says what sends the requests."""
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 

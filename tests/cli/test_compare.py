@@ -255,6 +255,28 @@ def test_settings_that_differ_and_cells_of_one_run_alone_are_warned_of(
     assert "versions.harness differs: 0.1.0 and 0.2.0" in flat
 
 
+def test_runs_with_different_clients_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", BASE)
+    file = Path(new) / RUN_FILE
+    run = read_run(Path(new))
+
+    def said_of_client(endpoint: dict[str, Any]) -> str:
+        changed = {**run.scenario, "endpoint": endpoint}
+        write_whole(file, msgspec.structs.replace(run, scenario=changed))
+        assert main(["compare", base, new]) == 0
+        return " ".join(said(capsys)[0].split()).partition("Warning: endpoint.client")[2]
+
+    endpoint = run.scenario["endpoint"]
+    assert said_of_client({**endpoint, "client": "wire"}) == (
+        " differs: openai and wire; all times include what the client takes."
+    )
+    earlier = {key: value for key, value in endpoint.items() if key != "client"}
+    assert len(earlier) < len(endpoint)
+    assert said_of_client(earlier) == "", "runs of earlier versions used the openai package"
+
+
 def test_a_directory_without_a_run_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
