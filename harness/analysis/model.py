@@ -466,12 +466,39 @@ class TuneStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     end: str = ""
 
 
-class TuneSummary(msgspec.Struct, frozen=True, kw_only=True):
+class BlocksMean(msgspec.Struct, frozen=True, kw_only=True):
+    """What the trials of a setting show in some `blocks` of a tune.
+
+    `value`: the share of good workflows, or of requests that were answered with 429, `of` so many;
+    or the geometric mean of the objective, in scenario seconds or USD.
+    """
+
+    blocks: Index[tuple[int, ...]]
+    value: OfField[float]
+    of: CountUnit[int]
+
+
+class TuneChange(msgspec.Struct, frozen=True, kw_only=True):
+    """How a provider changed while a tune ran: a setting that differs between blocks.
+
+    `before` and `after` differ by far more than trials vary. The change is between them. `alike`:
+    other settings that changed in the same direction.
+    """
+
+    cell: str
+    quantity: Literal["success", "objective", "refusals"]
+    before: BlocksMean
+    after: BlocksMean
+    alike: tuple[str, ...]
+
+
+class TuneSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a tune did, and what it cost.
 
     `settings`: all that it could choose. `steps`: its decisions in order. `attempts`: of the whole
     run. `grid_attempts`: about how many a run of all settings with `grid_repeats` repeats each
     would take: as the trials that were measured took, and as a twin expects the others to take.
+    `changed`: how the provider changed meanwhile, None if nothing shows that it did.
     """
 
     settings: tuple[TunedSetting, ...]
@@ -479,6 +506,7 @@ class TuneSummary(msgspec.Struct, frozen=True, kw_only=True):
     attempts: CountUnit[int]
     grid_repeats: CountUnit[int]
     grid_attempts: CountUnit[int]
+    changed: TuneChange | None = None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,11 +18,19 @@ from harness.analysis.decision import (
 )
 from harness.analysis.looks import FEWEST_REPEATS
 from harness.analysis.metrics import compared_metrics
-from harness.analysis.model import Figure, Preference, Recommendation, Rival, SettlesWith
+from harness.analysis.model import (
+    Figure,
+    Preference,
+    Recommendation,
+    Rival,
+    SettlesWith,
+    TuneChange,
+)
 from harness.analysis.proofs import Proof
+from harness.analysis.provider_change import provider_change
 from harness.analysis.settling import RunState, settles_with
 from harness.analysis.statistics import over_repeats
-from harness.analysis.tuned import decide_tune, tune_story
+from harness.analysis.tuned import decide_tune, tune_story, without_lead
 from harness.records.schema import Run
 from harness.records.tune_blocks import TuneBlock
 
@@ -46,11 +54,15 @@ class Advice:
         self._rules = rules_of(run)
         self._repeats = 1 + max((at for cell in cells for at in cell.records.trials), default=-1)
         self._tune = tuple(tune)
-        self._decision = (
-            decide_tune(self._after, self._rules, self._repeats, self._tune)
-            if run.tuned
-            else decide(self._after, self._rules, self._repeats)
-        )
+        self._changed: TuneChange | None = None
+        if run.tuned:
+            self._decision = decide_tune(self._after, self._rules, self._repeats, self._tune)
+            records = {name: cell.records for name, cell in self._cells.items()}
+            self._changed = provider_change(records, every)
+            if self._changed is not None:
+                self._decision = without_lead(self._decision)
+        else:
+            self._decision = decide(self._after, self._rules, self._repeats)
 
     def _after(self, repeats: int) -> list[Contender]:
         if repeats >= self._repeats:
@@ -63,6 +75,11 @@ class Advice:
     def decision(self) -> Judgement:
         """What was decided."""
         return self._decision
+
+    @property
+    def changed(self) -> TuneChange | None:
+        """How the provider changed while a tune ran; None if nothing shows that it did."""
+        return self._changed
 
     @property
     def contenders(self) -> Mapping[str, Contender]:
@@ -100,7 +117,10 @@ class Advice:
                 "policies are equal there; the safest of them was chosen."
             )
         settles = None if found.state == "proven" else self._settles(found)
-        if settles is not None:
+        if self._changed is not None:
+            settles = _by_a_new_tune(found)
+            because.append(_of_two_providers(self._changed))
+        elif settles is not None:
             because.append(_settled_by(settles, is_tune=run.tuned))
         records = self._cells[found.candidate].records
         return Recommendation(
@@ -327,6 +347,20 @@ def _settled_by(settles: SettlesWith, *, is_tune: bool) -> str:
     return (
         f"{how} would prove {what} with {about} {_count(settles.max_repeats, noun)} "
         f"({_count(settles.workflows, 'workflow')} in each setting), if they go on as they did."
+    )
+
+
+def _by_a_new_tune(found: Judgement) -> SettlesWith:
+    """Return what is missing where a provider changed: more blocks of this tune are no proof."""
+    missing: Literal["lead", "both"] = "lead" if found.state == "leading" else "both"
+    return SettlesWith(missing=missing, max_repeats=None, workflows=None)
+
+
+def _of_two_providers(change: TuneChange) -> str:
+    return (
+        f"The provider changed between block {change.before.blocks[-1] + 1} and block "
+        f"{change.after.blocks[0] + 1}: {change.cell} differs by more than trials vary. So the "
+        "settings were compared at two providers, and no lead is proven."
     )
 
 

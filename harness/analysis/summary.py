@@ -81,7 +81,7 @@ def summarise(records: Records) -> Summary:
         unverified_tls=any(map(_is_unverified, _endpoints(run))),
         server_said=messages_by_outcome(cells),
         answered_by=models_that_answered(run, cells),
-        tune=tune_summary(records, advice.contenders, advice.decision),
+        tune=tune_summary(records, advice.contenders, advice.decision, advice.changed),
     )
 
 

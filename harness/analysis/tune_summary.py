@@ -10,7 +10,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from harness.analysis.decision import Contender, Judgement
-from harness.analysis.model import Figure, TunedSetting, TuneStep, TuneSummary
+from harness.analysis.model import Figure, TuneChange, TunedSetting, TuneStep, TuneSummary
 from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.statistics import over_repeats
 from harness.records.schema import CellInfo
@@ -21,12 +21,13 @@ FULL_GRID_REPEATS = 5
 
 
 def tune_summary(
-    records: Dataset, contenders: Mapping[str, Contender], found: Judgement
-) -> TuneSummary | None:
+    records: Dataset, contenders: Mapping[str, Contender], found: Judgement,
+    changed: TuneChange | None,
+) -> TuneSummary | None:  # fmt: skip
     """Return what a tune did; None for another run.
 
     `contenders`: what its trials say of each setting that was tried. `found`: the decision about
-    them.
+    them. `changed`: how the provider changed meanwhile.
     """
     if not records.run.tuned:
         return None
@@ -36,6 +37,7 @@ def tune_summary(
         attempts=len(records.attempts),
         grid_repeats=FULL_GRID_REPEATS,
         grid_attempts=round(FULL_GRID_REPEATS * sum(_attempts_of_trials(records))),
+        changed=changed,
     )
 
 

@@ -108,6 +108,14 @@ def _about(
     )
 
 
+def without_lead(found: Judgement) -> Judgement:
+    """Return a decision whose lead is not proven, as its settings met different providers."""
+    is_kept = found.candidate is not None and found.proofs[found.candidate] == "proven"
+    return found._replace(
+        state="leading" if is_kept else "open", cell=None, equal=(), settled=False, is_final=False
+    )
+
+
 def tune_story(blocks: Sequence[TuneBlock], measured: Sequence[CellInfo]) -> Iterator[str]:
     """Yield sentences about what a tune has measured and ruled out.
 

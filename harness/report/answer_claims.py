@@ -272,9 +272,12 @@ def points(summary: Summary) -> str:
 
 
 def what_would_prove_it(summary: Summary) -> str:
-    """Return how many repeats would prove what is not proven yet; empty if all is."""
+    """Return how many repeats would prove what is not proven yet; empty if all is.
+
+    Empty, too, where the provider changed: the rest of the tune would prove nothing.
+    """
     settles = summary.recommendation.settles_with
-    if settles is None:
+    if settles is None or (summary.tune is not None and summary.tune.changed is not None):
         return ""
     it = "both" if settles.missing == "both" else "it"
     run, noun = ("run", "repeat") if summary.tune is None else ("tune", "block")

@@ -27,6 +27,7 @@ from harness.report.answer_claims import (
     what_would_prove_it,
 )
 from harness.report.failures import most_frequent_failure
+from harness.report.tune_text import changed_provider
 from harness.report.wording import (
     cell_labels,
     change_in_percent,
@@ -66,6 +67,12 @@ def run_answer(summary: Summary) -> RunAnswer:
             "ask of a function with the decorator; each call of ask needs an await "
             "(docs/your-program.md).",
         )
+    found = _answer_of(summary)
+    reason = " ".join(part for part in (found.reason, changed_provider(summary)) if part)
+    return found._replace(reason=reason)
+
+
+def _answer_of(summary: Summary) -> RunAnswer:
     match summary.question:
         case "permits":
             return _permits(summary)

@@ -94,6 +94,8 @@ def _reruns(summary: Summary, rerun: Rerun) -> Iterable[Step]:
         return
     if summary.verdict.bottleneck != "none" and can_be_virtual(summary):
         yield Step(rerun.command("endpoint.time=virtual"), "whatever the machine")
+    if summary.tune is not None and summary.tune.changed is not None:
+        yield Step(rerun.command(), "at the provider as it is now")
     settles = summary.recommendation.settles_with
     if settles is not None and settles.max_repeats is not None and not settles.by_resuming:
         changed = ["sweep.repeats=auto"] if summary.planned_workflows is not None else []

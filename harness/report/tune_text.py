@@ -6,9 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Literal, assert_never
 
-from harness.analysis.model import TunedSetting, TuneSummary
+from harness.analysis.model import (
+    BlocksMean,
+    Summary,
+    TuneChange,
+    TunedSetting,
+    TuneStep,
+    TuneSummary,
+)
 from harness.records.tune_blocks import TuneBlock
-from harness.report.wording import cell_labels, counted, number, percent
+from harness.report.answer_claims import in_words
+from harness.report.wording import cell_labels, counted, number, percent, sentence
 
 _Reason = Literal["slower", "slo", "same", "dropped"]
 
@@ -45,6 +53,60 @@ def counted_requests(count: int) -> str:
 
 def _two_digits(count: int) -> int:
     return round(count, 2 - len(str(count)))
+
+
+def changed_provider(summary: Summary) -> str:
+    """Return that the provider changed during a tune, how, and the way out, in a sentence.
+
+    Empty if nothing shows that it did.
+    """
+    change = None if summary.tune is None else summary.tune.changed
+    cell = next((one for one in summary.cells if change and one.id == change.cell), None)
+    if change is None or cell is None:
+        return ""
+    before, after = change.before, change.after
+    shown = _before_and_after(change, summary.recommendation.objective)
+    alike = counted(len(change.alike), "other setting")
+    others = f", and {alike} changed alike" if change.alike else ""
+    return sentence(
+        f"{in_words(cell, summary.cells)} {shown[0]} in {_blocks(before)} and {shown[1]} in "
+        f"{_blocks(after)}{others}: the provider changed between blocks {before.blocks[-1] + 1} "
+        f"and {after.blocks[0] + 1}, so the settings met different providers; run the tune again, "
+        "or choose a limit that adapts (docs/limits.md)."
+    )
+
+
+def _before_and_after(change: TuneChange, objective: str) -> tuple[str, str]:
+    """Return what a setting did before and after a change: `took 6 s` and `11 s`."""
+    before, after = change.before, change.after
+    match change.quantity:
+        case "success":
+            return f"kept {_of(before)} workflows", _of(after)
+        case "refusals":
+            return f"had {_of(before)} requests refused (429)", _of(after)
+        case "objective":
+            did, unit = _DID.get(objective, ("took", "s"))
+            first, then = (number(one.value) for one in (before, after))
+            return f"{did} {first} {unit}", f"{then} {unit}"
+        case _:
+            assert_never(change.quantity)
+
+
+_DID: Mapping[str, tuple[str, str]] = {
+    "workflow_p95": ("had a 95th percentile of", "s"),
+    "cost_per_successful_workflow": ("cost", "USD a workflow"),
+}
+"""What a setting did with an objective that is no makespan, and its unit."""
+
+
+def _of(mean: BlocksMean) -> str:
+    return f"{round(mean.value * mean.of):,} of {mean.of:,}"
+
+
+def _blocks(mean: BlocksMean) -> str:
+    """Return `block 5`, or `blocks 2 to 4`."""
+    first, last = mean.blocks[0] + 1, mean.blocks[-1] + 1
+    return f"block {first}" if first == last else f"blocks {first} to {last}"
 
 
 def untried_settings(tune: TuneSummary) -> str:
@@ -84,11 +146,18 @@ def tune_lines(tune: TuneSummary) -> Iterator[str]:
         out = ruled_out_at(tune, step.block)
         left = f"{counted(step.left, 'setting')} left{f' ({out} ruled out)' * bool(out)}"
         if step.end:
-            yield f"end: {left}; {step.end}"
+            yield f"end: {left}; {reason_in_words(step, tune)}"
             continue
         tried = ", ".join(labels[name] for name in step.cells)
         spent = counted_requests(step.attempts)
         yield f"block {step.block + 1}: {left}; {tried}; {spent}; {step.reason}"
+
+
+def reason_in_words(step: TuneStep, tune: TuneSummary) -> str:
+    """Return why a block has its settings, or why the tune ended."""
+    if step.end == "proven" and tune.changed is not None:
+        return "proven by trials at different providers, so it is no proof"
+    return step.end or step.reason
 
 
 def ruled_out_at(tune: TuneSummary, block: int) -> str:

@@ -7,17 +7,25 @@ from typing import NamedTuple
 from harness.analysis.model import Summary
 from harness.report.paired_columns import BLOCKS_DIFFER
 from harness.report.tables import Column, Table
-from harness.report.tune_text import ruled_out_at, tune_cost, tuned_labels
+from harness.report.tune_text import (
+    changed_provider,
+    reason_in_words,
+    ruled_out_at,
+    tune_cost,
+    tuned_labels,
+)
 from harness.report.wording import whole_number
 
 
 class TuningSection(NamedTuple):
     """What a tune cost, and a table with a row for each of its decisions.
 
-    `caution`: what to think of when figures of its settings are compared.
+    `changed`: that the provider changed meanwhile, empty if nothing shows that it did. `caution`:
+    what to think of when figures of its settings are compared.
     """
 
     cost: str
+    changed: str
     caution: str
     blocks: Table
 
@@ -45,7 +53,7 @@ def tuning(summary: Summary) -> TuningSection | None:
             Column("requests", "requests", [
                 None if step.end else step.attempts for step in steps
             ], whole_number),
-            Column("why", "why", [step.end or step.reason for step in steps]),
+            Column("why", "why", [reason_in_words(step, tune) for step in steps]),
         ),
     )  # fmt: skip
-    return TuningSection(tune_cost(tune), BLOCKS_DIFFER, blocks)
+    return TuningSection(tune_cost(tune), changed_provider(summary), BLOCKS_DIFFER, blocks)
