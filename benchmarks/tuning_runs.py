@@ -16,7 +16,7 @@ import msgspec
 import harness
 from benchmarks import advice
 from harness.analysis.selection import Dataset
-from harness.analysis.tuned import judge_tune
+from harness.analysis.summary import summarise
 from harness.bench import runner
 from harness.bench.cells import expand
 from harness.bench.scenario import Scenario
@@ -93,8 +93,7 @@ def tuned(provider: str, budget: float, seed: int) -> TunedSeed:
         runner.run(scenario, profiles, {}, Path(folder), hooks, plan=TunePlan(lambda _: None))
         cpu_s = sum(os.times()[:4]) - before
         records, blocks = Dataset.read(Path(folder)), list(each(Path(folder), TuneBlock))
-    done = 1 + max(trial.repeat for trial in records.trials)
-    found = judge_tune(records, done, blocks)
+    found = summarise(records).recommendation
     steps = tuple(
         TuneStep(one.attempts, one.leading, one.regret, len(one.open), one.cells, one.end)
         for one in blocks
