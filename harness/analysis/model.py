@@ -522,7 +522,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     phase whose responses had some. `unverified_tls`: no certificate of an endpoint was checked.
     `server_said`: the most frequent message of refusals, by outcome. `answered_by`: the responses
     by the model that they name, for each requested model with several. `tune`: of a tune, what it
-    did and what it cost.
+    did and what it cost. `clients`: the different values of `endpoint.client`.
     """
 
     schema: SchemaVersion[int]
@@ -553,6 +553,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     server_said: dict[str, str] = {}
     answered_by: CountUnit[dict[str, dict[str, int]]] = {}
     tune: TuneSummary | None = None
+    clients: tuple[str, ...] = ("openai",)
 
     @property
     def has_simulator(self) -> bool:

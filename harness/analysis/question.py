@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from harness.records.schema import Run
-from harness.records.settings import one_at_a_time, split_key
+from harness.records.settings import CLIENT_KEY, one_at_a_time, split_key
 
-Question = Literal["permits", "policy", "hedge", "accuracy"]
+Question = Literal["permits", "policy", "hedge", "accuracy", "client"]
 """`permits`: how many calls to run at once. `policy`: what each retry policy loses. `hedge`: what a
-second request saves. `accuracy`: how exactly this machine measures."""
+second request saves. `accuracy`: how exactly this machine measures. `client`: what each client
+costs a request."""
+
+MEASURING: frozenset[Question] = frozenset(("accuracy", "client"))
+"""The questions about the measurement itself, which recommend no setting."""
 
 
 def question_of(run: Run) -> Question:
@@ -18,6 +22,8 @@ def question_of(run: Run) -> Question:
     asked: Question | None = run.scenario.get("question")
     if asked is not None:
         return asked
+    if len(clients_of(run)) > 1:
+        return "client"
     several = [cell for cell in run.cells if not one_at_a_time(cell.mode)]
     if len({cell.limiter or cell.permits for cell in several}) > 1:
         return "permits"
@@ -26,6 +32,12 @@ def question_of(run: Run) -> Question:
     if hedged and (policies - hedged or _sweeps_hedges(run)):
         return "hedge"
     return "policy" if len(policies) > 1 else "permits"
+
+
+def clients_of(run: Run) -> tuple[str, ...]:
+    """Return what sends the requests of the cells: the different values of `endpoint.client`."""
+    own = run.scenario["endpoint"].get("client", "openai")  # runs of earlier versions have no key
+    return tuple(dict.fromkeys(str(cell.settings.get(CLIENT_KEY, own)) for cell in run.cells))
 
 
 def hedged_policies(run: Run) -> tuple[str, ...]:

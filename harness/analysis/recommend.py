@@ -28,6 +28,7 @@ from harness.analysis.model import (
 )
 from harness.analysis.proofs import Proof
 from harness.analysis.provider_change import provider_change
+from harness.analysis.question import clients_of
 from harness.analysis.settling import RunState, settles_with
 from harness.analysis.statistics import over_repeats
 from harness.analysis.tuned import decide_tune, tune_story, without_lead
@@ -104,6 +105,10 @@ class Advice:
         found, run = self._decision, self._run
         if self._lacking:
             return Recommendation(state="open", objective=self._objective, because=self._lacking)
+        if len(clients_of(run)) > 1:
+            return Recommendation(
+                state="open", objective=self._objective, because=(_CLIENTS_DIFFER,)
+            )
         because = [*_simulated(run), *self._end(found)]
         if found.candidate is None:
             return Recommendation(
@@ -314,6 +319,11 @@ class Advice:
         assert found.rival is not None, "it leads somebody"
         return len(self._ratios(found.candidate, found.rival))
 
+
+_CLIENTS_DIFFER = (
+    "The settings differ in endpoint.client, which is no setting of a program. So none of them is "
+    "recommended; a run with one client recommends a setting."
+)
 
 _PREFERRED: Mapping[Preference, str] = {
     "safety": "no attempt failed, and its policy is less safe",

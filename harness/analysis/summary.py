@@ -15,7 +15,7 @@ from harness.analysis.lacking_records import lacking_records
 from harness.analysis.metrics import summarise_cell
 from harness.analysis.model import SUMMARY_SCHEMA, Requirement, Summary
 from harness.analysis.oracle import compare_logs, join
-from harness.analysis.question import hedged_policies, question_of
+from harness.analysis.question import clients_of, hedged_policies, question_of
 from harness.analysis.reasoning import reasoning_by_phase
 from harness.analysis.recommend import Advice
 from harness.analysis.selection import CellRecords, Dataset
@@ -82,6 +82,7 @@ def summarise(records: Records) -> Summary:
         server_said=messages_by_outcome(cells),
         answered_by=models_that_answered(run, cells),
         tune=tune_summary(records, advice.contenders, advice.decision, advice.changed),
+        clients=clients_of(run),
     )
 
 

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from harness.analysis.looks import FEWEST_REPEATS, Looks, growing_looks, one_look
-from harness.analysis.question import Question
+from harness.analysis.question import MEASURING, Question
 from harness.bench.swept_values import PermitsValue, different_values
 from harness.bench.tune_section import Tune
 from harness.config.budget import PRICE_WAY_OUT, Budget, check_budget
@@ -43,6 +43,7 @@ from harness.policies.resolve import PolicyParts, check_policies, names_in, reso
 from harness.records.clock import SECOND
 from harness.records.schema import CellInfo, RecordsKept
 from harness.records.settings import (
+    CLIENT_KEY,
     in_event_loop,
     join_key,
     split_key,
@@ -175,6 +176,11 @@ class Sweep(Section):
         """The values of the dotted keys."""
         return self.__pydantic_extra__
 
+    @property
+    def has_several_clients(self) -> bool:
+        """Whether the settings differ in what sends their requests; none is recommended then."""
+        return len(self.settings.get(CLIENT_KEY, ())) > 1
+
 
 def _check_swept_keys(swept: Mapping[str, Any], section: type[Section]) -> None:
     """Raise SettingError if a dotted key cannot be swept, or contains another one.
@@ -295,8 +301,9 @@ class Scenario(Section):
     """Shown by `harness scenarios`."""
     question: Question | None = None
     """What the result begins with: how many calls to run at once (`permits`), what each retry
-    policy loses (`policy`), what a second request saves (`hedge`), or how exactly this machine
-    measures (`accuracy`). Absent: what the swept settings ask.
+    policy loses (`policy`), what a second request saves (`hedge`), how exactly this machine
+    measures (`accuracy`), or what each client costs a request (`client`). Absent: what the swept
+    settings ask.
     """
     seed: int = Field(default=0, ge=0)
     """Of all random draws: order of trials, jitter, simulated lengths, times and faults."""
@@ -419,6 +426,8 @@ class Scenario(Section):
             )
         if self.endpoint.client == "wire":
             self._check_wire()
+        if self.sweep.has_several_clients:
+            self._check_several_clients()
         if self.records == "summary":
             self._check_summary()
         facts = self.endpoint.facts
@@ -456,6 +465,19 @@ class Scenario(Section):
                     "'openai'"
                 )
                 raise SettingError(problem, *where, value=value)
+
+    def _check_several_clients(self) -> None:
+        if self.question is not None and self.question not in MEASURING:
+            problem = "no setting is recommended among several clients; use one client, or 'client'"
+            raise SettingError(problem, "question", value=self.question)
+        if self.sweep.repeats == "auto":
+            raise SettingError(
+                "no setting is recommended among several clients, so a tune or repeats = 'auto' "
+                "has no end; use one client, or a number of repeats",
+                "sweep",
+                CLIENT_KEY,
+                value=list(self.sweep.settings[CLIENT_KEY]),
+            )
 
     def _check_summary(self) -> None:
         problem = None

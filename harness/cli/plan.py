@@ -217,6 +217,8 @@ def _first_proof(scenario: Scenario) -> int | None:
 
 def proof_line(scenario: Scenario) -> str:
     """Return how many workflows the proof of a success rate needs, and whether the run has them."""
+    if scenario.sweep.has_several_clients:
+        return "none; no setting is recommended among several clients"
     asked, looks, workflows = _asked(scenario), scenario.sweep.looks, scenario.load.workflows
     rate = (
         f"an SLO of {100 * asked:.4g} %"

@@ -75,7 +75,8 @@ def _of_run(summary: Summary) -> Iterator[str]:
         yield with_labels(arrivals[0].lower() + arrivals[1:], cell_labels(summary.cells))
     if limited == "client" and arrivals:
         return
-    if limited != "none" and summary.question != "accuracy":  # there, it is the answer
+    is_answer = summary.question == "accuracy" or (summary.question, limited) == ("client",) * 2
+    if limited != "none" and not is_answer:
         ways_out = ["use fewer permits", "a less busy machine"]
         if "time_scale" in summary.endpoint_keys and summary.time_scale < 1:
             ways_out.insert(0, "set a larger endpoint.time_scale")

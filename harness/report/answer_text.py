@@ -11,7 +11,7 @@ from typing import NamedTuple, assert_never
 from harness.analysis.model import Cell, Figure, Summary
 from harness.analysis.settings import varying
 from harness.analysis.workflow_failures import REJECTED
-from harness.records.settings import one_at_a_time
+from harness.records.settings import CLIENT_KEY, one_at_a_time
 from harness.report.answer_claims import (
     by_state,
     candidate_of,
@@ -36,6 +36,8 @@ from harness.report.wording import (
     kept,
     lost,
     number,
+    scaled,
+    sentence,
     speedup,
     times_as,
     with_labels,
@@ -82,6 +84,8 @@ def _answer_of(summary: Summary) -> RunAnswer:
             return _hedge(summary)
         case "accuracy":
             return _accuracy(summary)
+        case "client":
+            return _client(summary)
         case _:
             assert_never(summary.question)
 
@@ -285,12 +289,15 @@ def _hedged_pair(summary: Summary) -> tuple[Cell, Cell] | None:
     return None
 
 
+_NOT_MEASURED = RunAnswer(
+    "Time was virtual, so nothing was measured on this machine.",
+    'A run with endpoint.time = "real" measures it.',
+)
+
+
 def _accuracy(summary: Summary) -> RunAnswer:
     if summary.virtual:
-        return RunAnswer(
-            "Time was virtual, so nothing was measured on this machine.",
-            'A run with endpoint.time = "real" measures it.',
-        )
+        return _NOT_MEASURED
     verdict, oracle = summary.verdict, summary.oracle
     because = with_labels(" ".join(verdict.because[:1]), cell_labels(summary.cells))
     lag = oracle.first_text_s if oracle else None
@@ -310,6 +317,82 @@ def _accuracy(summary: Summary) -> RunAnswer:
     fewest_limited = min(limited, key=lambda cell: cell.permits)
     good, bad = (in_words(cell, summary.cells) for cell in (most_exact, fewest_limited))
     return RunAnswer(f"This machine measures {good} exactly, but not {bad}{seen}.", because)
+
+
+_CLIENTS = {"openai": "the openai package", "wire": "the wire client"}
+
+
+def _client(summary: Summary) -> RunAnswer:
+    """Return what the clients take, in the pair of settings with most requests at once."""
+    if summary.virtual:
+        return _NOT_MEASURED
+    taken = [cell for cell in summary.cells if cell.client_cpu_per_attempt_s is not None]
+    if not taken:
+        return RunAnswer("No trial ran to its end, so nothing is known of the client yet.", "")
+    pair = max(_pairs_of_clients(taken), key=lambda pair: pair[0].permits, default=None)
+    if pair is None:
+        most = max(taken, key=lambda cell: cell.permits)
+        client = _CLIENTS[most.settings.get(CLIENT_KEY, summary.clients[0])]
+        return RunAnswer(f"{sentence(client)} takes {_cpu(most)} of processor time a request.", "")
+    package, wire = pair
+    where = in_words(package, summary.cells, but=CLIENT_KEY)
+    said = _processor_times(package, wire)
+    said = f"with {where}, {said}" if where else said
+    medians = _medians(package, wire, summary)
+    whose = "a program that uses the openai package has the figures of openai"
+    return RunAnswer(f"{sentence(said)}.", _and_then([medians, whose]))
+
+
+def _processor_times(*cells: Cell) -> str:
+    """Return the processor time of a request of two clients."""
+    known = [
+        (figure, _CLIENTS[cell.settings[CLIENT_KEY]], _cpu(cell))
+        for cell in cells
+        if (figure := cell.client_cpu_per_attempt_s) is not None
+    ]
+    (most, name, cost), (least, other, less) = sorted(known, key=lambda one: -one[0].value)
+    if not _is_apart(least, most):
+        return (
+            f"no difference between the clients is proven: {name} takes {cost} of processor time "
+            f"a request, {other} {less}"
+        )
+    times = number(most.value / least.value)
+    return (
+        f"{name} takes {cost} of processor time a request, {times} times as much as {other} "
+        f"({less})"
+    )
+
+
+def _pairs_of_clients(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
+    """Return the cells with the openai package, each with that of the wire client like it."""
+    client = {cell.id: cell.settings.get(CLIENT_KEY) for cell in cells}
+    return [
+        (one, other)
+        for one in cells
+        for other in cells
+        if client[one.id] == "openai" and client[other.id] == "wire"
+        and varying([one, other]) == [CLIENT_KEY]
+    ]  # fmt: skip
+
+
+def _cpu(cell: Cell) -> str:
+    figure = cell.client_cpu_per_attempt_s
+    return f"{number(None if figure is None else 1000 * figure.value)} ms"
+
+
+def _medians(package: Cell, wire: Cell, summary: Summary) -> str:
+    """Return the median times of both clients that tell them apart."""
+    said = []
+    for what, spreads in (
+        ("the first text comes after", (package.ttft_s, wire.ttft_s)),
+        ("the client wait is", (package.client_wait_s, wire.client_wait_s)),
+    ):
+        figures = [scaled(in_seconds(spread.p50, summary), 1000) for spread in spreads]
+        if all(figures):
+            one, other = (f"{number(figure)} ms" for figure in figures)
+            beside = "with both clients" if one == other else f"instead of {other}"
+            said.append(f"{what} {one} {beside}")
+    return f"in the median, {' and '.join(said)}" if said else ""
 
 
 def _and_then(parts: Sequence[str]) -> str:

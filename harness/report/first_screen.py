@@ -14,13 +14,14 @@ from typing import NamedTuple
 from rich.text import Text
 
 from harness.analysis.model import Cell, Summary
+from harness.analysis.question import MEASURING
 from harness.report.advisories import warnings_of
 from harness.report.answer_text import run_answer
 from harness.report.arrivals_text import arrivals_text
 from harness.report.line_wrap import legend, wrapped
 from harness.report.next_steps import Rerun, Step, next_steps
 from harness.report.paired_columns import paired_columns, paired_key
-from harness.report.screen_table import SPEED_UP, ranked, table_lines
+from harness.report.screen_table import CLIENT_COLUMNS, SPEED_UP, ranked, table_lines
 from harness.report.tune_text import tune_cost, untried_settings
 from harness.report.wording import (
     cell_labels,
@@ -167,7 +168,9 @@ def _legend(summary: Summary, width: int) -> list[Line]:
 
 def _table_key(summary: Summary, shown: Sequence[Cell], width: int) -> str:
     said = []
-    if summary.recommendation.candidate and summary.question != "accuracy":
+    if summary.question == "client":
+        said.append(CLIENT_COLUMNS)
+    if summary.recommendation.candidate and summary.question not in MEASURING:
         is_proven = summary.recommendation.cell is not None
         said.append("* recommended" if is_proven else "* ahead so far")
         said += [paired_key(summary)] if paired_columns(summary, shown) else []
@@ -181,7 +184,10 @@ def _table_key(summary: Summary, shown: Sequence[Cell], width: int) -> str:
         is_wide = SPEED_UP in table_lines(summary, shown, width)[0]
         is_left_out = any(one.speedup_over_sync != speedup(one, summary.cells) for one in shown)
         of_kept = "goodput, median, speed-up: of kept work"
-        said.append(of_kept if is_wide and is_left_out else "goodput, median: of workflows kept")
+        if summary.question != "client":
+            said.append(
+                of_kept if is_wide and is_left_out else "goodput, median: of workflows kept"
+            )
     if summary.time_scale != 1 and not summary.virtual:
         said.append("s: scenario seconds")
     return "; ".join(one.replace(" ", "\u00a0") for one in said)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from harness.analysis.model import Cell, Summary
+from harness.analysis.question import MEASURING
 from harness.records.tune_blocks import TRIALS_A_BLOCK
 from harness.report.wording import in_seconds, kept, lost
 
@@ -86,11 +87,13 @@ def next_steps(summary: Summary, directory: Path, rerun: Rerun | None) -> list[S
 
 def _reruns(summary: Summary, rerun: Rerun) -> Iterable[Step]:
     """Yield how to run the scenario again so that it says more."""
-    if summary.question == "accuracy":
+    if summary.question in MEASURING:
         if summary.virtual:
             yield Step(rerun.command("endpoint.time=real"), "measure this machine")
-        else:
+        elif summary.question == "accuracy":
             yield Step(rerun.command("sweep.permits=[1, 4, 16]"), "with fewer streams")
+        else:
+            yield Step(rerun.command("sweep.permits=[1, 8, 64]"), "by the number of streams")
         return
     if summary.verdict.bottleneck != "none" and can_be_virtual(summary):
         yield Step(rerun.command("endpoint.time=virtual"), "whatever the machine")
@@ -180,7 +183,11 @@ def _written(value: float) -> str:
 
 
 def can_be_virtual(summary: Summary) -> bool:
-    """Return whether virtual time answers the question; it has no threads and measures nothing."""
+    """Return whether virtual time answers the question.
+
+    It has no threads and no wire client, and it measures nothing.
+    """
     has_time = "time" in summary.endpoint_keys and not summary.virtual
     has_threads = any(cell.mode == "threads" for cell in summary.cells)
-    return has_time and not has_threads and summary.question != "accuracy"
+    is_possible = has_time and not has_threads and "wire" not in summary.clients
+    return is_possible and summary.question not in MEASURING

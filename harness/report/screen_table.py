@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.analysis.model import Cell, Distribution, Figure, Summary
+from harness.analysis.question import MEASURING
 from harness.analysis.settings import varying
 from harness.records.settings import one_at_a_time
 from harness.report.paired_columns import paired_columns
@@ -26,6 +27,9 @@ from harness.report.wording import (
 
 SPEED_UP = "speed-up"
 
+CLIENT_COLUMNS = "CPU: of the client's process; client wait: from permit to request"
+"""What the columns of the question `client` mean."""
+
 _SHORTEST_VALUE, _LONGEST_VALUE = 6, 60
 """Between these lengths, values of settings are cut to fit."""
 
@@ -45,7 +49,7 @@ def _place(
 ) -> tuple[bool, bool, float, int]:
     """Return the place of a cell: the best one first, those that keep too few last."""
     is_best = cell.id == summary.recommendation.candidate
-    is_ranked = summary.question != "accuracy"
+    is_ranked = summary.question not in MEASURING
     worth = same_work[cell.id] if cell.id in same_work else _worth(cell, summary)
     rank = float("inf") if worth is None else worth
     return not (is_best and is_ranked), cell.slo == "broken", rank, -kept(cell)
@@ -112,7 +116,7 @@ def _labels(cells: Sequence[Cell]) -> Iterator[dict[str, str]]:
 
 
 def _mark(cell: Cell, summary: Summary) -> str:
-    if cell.id == summary.recommendation.candidate and summary.question != "accuracy":
+    if cell.id == summary.recommendation.candidate and summary.question not in MEASURING:
         return "*"
     if cell.slo == "broken":
         return "x"
@@ -125,13 +129,16 @@ def screen_columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column
     rates = [scaled(cell.goodput_workflows_per_s, per) for cell in cells]
     medians = [in_seconds(cell.success_latency_p50_s, summary) for cell in cells]
     limited = [cell.attempts.by_outcome.get("rate_limited", 0) for cell in cells]
+    kept_of = Column("workflows\nkept", "", [f"{kept(cell)}/{ended(cell)}" for cell in cells])
+    median = Column("median\nlatency s", "", medians)
+    refused = Column("429s", "", limited, short_count)
     needed = [
         *paired_columns(summary, cells),
         Column(f"goodput\n{unit}", "", rates),
-        Column("workflows\nkept", "", [f"{kept(cell)}/{ended(cell)}" for cell in cells]),
-        Column("median\nlatency s", "", medians),
+        kept_of,
+        median,
         Column("attempts\na call", "", [cell.attempts.amplification for cell in cells]),
-        Column("429s", "", limited, short_count),
+        refused,
     ]
     tails = [in_seconds(cell.workflow_latency_s.p95, summary) for cell in cells]
     costs = [cell.cost_per_successful_workflow_usd for cell in cells]
@@ -146,12 +153,20 @@ def screen_columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column
         case _:
             more += [tail] if any(tails) else []
             more += [cost] if any(costs) else []
+    streams = [
+        Column("first\ntext ms", "", [_in_ms(cell.ttft_s, summary) for cell in cells]),
+        Column("between\nchunks ms", "", [_in_ms(cell.chunk_gap_s, summary) for cell in cells]),
+    ]
     if summary.question == "accuracy":
-        parts = [(cell.ttft_s, cell.chunk_gap_s) for cell in cells]
-        needed[-2:-1] = [
-            Column("first\ntext ms", "", [_in_ms(first, summary) for first, _ in parts]),
-            Column("between\nchunks ms", "", [_in_ms(gap, summary) for _, gap in parts]),
-        ]
+        needed[-2:-1] = streams
+    elif summary.question == "client":
+        taken = [scaled(cell.client_cpu_per_attempt_s, 1000) for cell in cells]
+        waits = [_in_ms(cell.client_wait_s, summary) for cell in cells]
+        needed = [
+            Column("CPU ms\na request", "", taken), Column("client\nwait ms", "", waits),
+            *streams, kept_of,
+        ]  # fmt: skip
+        more = [median, *([refused] if any(limited) else []), *more]
     if any(one_at_a_time(cell.mode) for cell in cells) and len(cells) > 1:
         fair = [speedup(cell, summary.cells) for cell in cells]
         more.append(Column(f"{SPEED_UP}\non {baseline(cells)}", "", fair))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from harness.analysis.question import hedged_policies, question_of
+from harness.analysis.question import clients_of, hedged_policies, question_of
 from harness.bench.cells import expand
 from harness.bench.scenario_file import parse_scenario
 from harness.config import shipped_scenarios
@@ -41,10 +41,23 @@ def run_of(text: str) -> Run:
         (f'retry = ["none", "hedged"]\n{HEDGED}', "hedge"),
         (f'retry = ["hedged"]\n"retry.late.after" = ["1s", "3s"]\n{HEDGED}', "hedge"),
         (f'retry = ["hedged"]\n{HEDGED}', "permits"),
+        ('permits = [2, 8]\n"endpoint.client" = ["openai", "wire"]', "client"),
+        ('permits = [2, 8]\n"endpoint.client" = ["wire"]', "permits"),
     ],
 )
 def test_the_swept_settings_ask_the_question(sweep: str, question: str) -> None:
     assert question_of(run_of(f"[sweep]\n{sweep}")) == question
+
+
+def test_the_clients_of_a_run_are_those_of_its_cells() -> None:
+    assert clients_of(run_of("")) == ("openai",)
+    assert clients_of(run_of('[endpoint]\nclient = "wire"')) == ("wire",)
+    swept = run_of('[sweep]\n"endpoint.client" = ["openai", "wire"]')
+    assert clients_of(swept) == ("openai", "wire")
+    run = make_run()
+    endpoint = {key: value for key, value in run.scenario["endpoint"].items() if key != "client"}
+    earlier = msgspec.structs.replace(run, scenario={**run.scenario, "endpoint": endpoint})
+    assert clients_of(earlier) == ("openai",), "a run of an earlier version"
 
 
 def test_the_scenario_can_ask_another_question() -> None:
@@ -63,6 +76,7 @@ def test_the_policies_that_send_second_requests_are_named() -> None:
         ("quickstart", "permits"), ("rate-limited", "permits"), ("outage", "policy"),
         ("retry-storm", "policy"), ("faults", "policy"), ("openrouter", "policy"),
         ("hedge", "hedge"), ("streaming", "accuracy"), ("vllm", "permits"),
+        ("sdk-cost", "client"),
     ],
 )  # fmt: skip
 def test_the_shipped_scenarios(name: str, question: str) -> None:

@@ -8,8 +8,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.analysis.model import Summary
+from harness.analysis.model import Figure, Summary
 from harness.analysis.summary import summarise, write_summary
+from harness.report.wording import speedup
 from harness.store import run_directory
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_run
@@ -58,6 +59,41 @@ def test_sync_is_the_base_only_for_cells_with_its_retry_and_scope() -> None:
     assert fast.speedup_over_sync.value > 1.2
     alone = summarise(make_records(["sync_1_none_attempt", "async_4_full-jitter_call"]))
     assert alone.cells[1].speedup_over_sync is None
+
+
+def of_clients(clients: dict[str, str]) -> Records:
+    """Return the records of a run whose cells have these clients."""
+    records = make_records(list(clients), 3, workflows=30)
+    cells = [
+        msgspec.structs.replace(cell, settings={"endpoint.client": clients[cell.id]})
+        for cell in records.run.cells
+    ]
+    return records._replace(run=msgspec.structs.replace(records.run, cells=tuple(cells)))
+
+
+def test_sync_is_the_base_only_for_cells_with_its_client() -> None:
+    serial, fast = "serial_1_none_attempt", "async_8_none_attempt"
+    alike = summarise(of_clients({serial: "wire", fast: "wire"})).cells[1]
+    assert alike.speedup_over_sync is not None
+    assert alike.speedup_per_token is not None
+    other = summarise(of_clients({serial: "openai", fast: "wire"}))
+    assert [cell.speedup_over_sync for cell in other.cells] == [Figure(value=1.0), None]
+    assert [cell.speedup_per_token for cell in other.cells] == [Figure(value=1.0), None]
+    assert speedup(other.cells[1], other.cells) is None
+
+
+def test_no_setting_is_recommended_among_several_clients() -> None:
+    ids = ("async_2_none_attempt", "async_8_none_attempt")
+    alike = summarise(of_clients(dict.fromkeys(ids, "wire")))
+    assert (alike.question, alike.clients) == ("permits", ("wire",))
+    assert alike.recommendation.cell == ids[1]
+    summary = summarise(of_clients({ids[0]: "openai", ids[1]: "wire"}))
+    assert (summary.question, summary.clients) == ("client", ("openai", "wire"))
+    found = summary.recommendation
+    assert (found.state, found.cell, found.candidate) == ("open", None, None)
+    assert (found.rivals, found.lead_over_next, found.code) == ((), None, ())
+    [because] = found.because
+    assert because.startswith("The settings differ in endpoint.client")
 
 
 def test_a_live_run_has_no_oracle() -> None:

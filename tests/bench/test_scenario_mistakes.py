@@ -422,6 +422,19 @@ def complaint(text: str, *overrides: str) -> str:
             id="the wire client among others in mode sync",
         ),
         pytest.param(
+            "question = 'permits'\n" + HEAD + "[sweep]\n'endpoint.client' = ['openai', 'wire']\n",
+            "question = 'permits': no setting is recommended among several clients; use one "
+            "client, or 'client'",
+            id="a question about a setting of several clients",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\nrepeats = 'auto'\n'endpoint.client' = ['openai', 'wire']\n",
+            "sweep.\"endpoint.client\" = ['openai', 'wire']: no setting is recommended among "
+            "several clients, so a tune or repeats = 'auto' has no end; use one client, or a "
+            "number of repeats",
+            id="repeats of several clients without an end",
+        ),
+        pytest.param(
             HEAD + "[endpoint]\nclient = 'wires'\n",
             "endpoint.client = 'wires': must be 'openai' or 'wire'",
             id="an unknown client",

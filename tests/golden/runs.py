@@ -163,6 +163,9 @@ GOLDEN = (
         'endpoint.override={concurrency_cap = 8, cap_steps = [{at = "20s", cap = 6}]}',
     ),
     _virtual("streaming", "workflow.sub_questions=32", "sweep.repeats=3"),
+    _virtual(  # in virtual time without its sweep, as the wire client is there only in real time
+        "sdk-cost", 'sweep."endpoint.client"=', "load.workflows=2", "sweep.repeats=1"
+    ),
     # What no shipped scenario uses: the other policies, and the other ways to lose a branch.
     _virtual(
         "other-policies", "load.workflows=2", "sweep.repeats=2",

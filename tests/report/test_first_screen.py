@@ -29,9 +29,10 @@ from harness.analysis.model import (
 from harness.analysis.question import Question
 from harness.analysis.workflow_failures import REJECTED
 from harness.records.schema import Stop
+from harness.report.advisories import warnings_of
 from harness.report.answer_text import run_answer
 from harness.report.first_screen import LINES, first_screen, interrupted_screen
-from harness.report.next_steps import Rerun, next_steps
+from harness.report.next_steps import Rerun, can_be_virtual, next_steps
 from tests.report.summaries import distribution, figure, make_cell, make_summary
 from tests.report.test_terminal import IDS, any_summary
 
@@ -343,6 +344,87 @@ def test_the_accuracy_of_a_machine_names_what_it_measures_exactly() -> None:
     assert run_answer(measured(IDS[1:])).sentence.startswith("This machine is too slow to")
     assert run_answer(measured((), virtual=True)).sentence.startswith("Time was virtual")
     assert not [line for line in shown(measured(())) if line.startswith("*")], "nothing to choose"
+
+
+CLIENT = "endpoint.client"
+
+
+def of_clients(openai: float, wire: float, **fields: Any) -> Summary:
+    """Return a run of both clients with 2 and 8 permits; milliseconds of processor time of 8."""
+    cells = [
+        make_cell(
+            name, id=f"{name}_{client}", settings={CLIENT: client}, ttft_s=distribution(0.2 * 0.05),
+            client_wait_s=distribution((0.004 if client == "openai" else 0.001) * 0.05),
+            client_cpu_per_attempt_s=figure(cost * int(name.split("_")[1]) / 8000, 1.2),
+        )
+        for name in ("async_2_none_attempt", "async_8_none_attempt")
+        for client, cost in (("openai", openai), ("wire", wire))
+    ]  # fmt: skip
+    plain: dict[str, Any] = {
+        "question": "client",
+        "clients": ("openai", "wire"),
+        "recommendation": advice("open", None),
+    }
+    return make_summary(cells, **(plain | fields))
+
+
+def test_the_cost_of_clients_is_told_of_the_settings_with_most_streams() -> None:
+    answer = run_answer(of_clients(4.0, 2.0))
+    assert answer.sentence == (
+        "With 8 calls at once, the openai package takes 4.00 ms of processor time a request, 2.00 "
+        "times as much as the wire client (2.00 ms)."
+    )
+    assert answer.reason == (
+        "In the median, the first text comes after 200 ms with both clients and the client wait is "
+        "4.00 ms instead of 1.00 ms; a program that uses the openai package has the figures of "
+        "openai."
+    )
+    assert run_answer(of_clients(2.0, 4.0)).sentence.startswith(
+        "With 8 calls at once, the wire client takes 4.00 ms"
+    )
+    assert run_answer(of_clients(2.4, 2.0)).sentence == (
+        "With 8 calls at once, no difference between the clients is proven: the openai package "
+        "takes 2.40 ms of processor time a request, the wire client 2.00 ms."
+    )
+
+
+def test_clients_that_cannot_be_compared() -> None:
+    whole = of_clients(4.0, 2.0)
+    assert run_answer(msgspec.structs.replace(whole, virtual=True)).sentence.startswith("Time was")
+    wire = msgspec.structs.replace(whole, cells=whole.cells[3:], clients=("wire",))
+    assert run_answer(wire).sentence == (
+        "The wire client takes 2.00 ms of processor time a request."
+    )
+    cells = [msgspec.structs.replace(one, client_cpu_per_attempt_s=None) for one in whole.cells]
+    nothing = msgspec.structs.replace(whole, cells=tuple(cells))
+    assert run_answer(nothing).sentence.startswith("No trial ran to its end")
+
+
+def test_the_screen_of_clients_recommends_nothing_and_has_their_figures() -> None:
+    known = ("kind", "time", "time_scale")
+    lines = shown(of_clients(4.0, 2.0, endpoint_keys=known))
+    said = " ".join(lines)
+    assert "recommended" not in said
+    assert "time=virtual" not in said
+    assert [line.split()[1:6] for line in lines if "· wire" in line] == [
+        ["8", "·", "wire", "2.00", "1.00"], ["2", "·", "wire", "0.500", "1.00"],
+    ]  # fmt: skip
+    assert "CPU: of the client's process; client wait: from permit to request;" in lines
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(("limited", "notes"), [("client", 0), ("simulator", 1), ("none", 0)])
+def test_the_client_is_what_is_measured_where_clients_are_compared(
+    limited: str, notes: int
+) -> None:
+    verdict = Verdict(bottleneck=limited, because=("It was late.",))
+    assert len(warnings_of(of_clients(4.0, 2.0, verdict=verdict))) == notes
+
+
+def test_virtual_time_is_not_proposed_for_the_wire_client() -> None:
+    known = make_summary(IDS, endpoint_keys=("kind", "time", "time_scale"))
+    assert can_be_virtual(known)
+    assert not can_be_virtual(msgspec.structs.replace(known, clients=("wire",)))
 
 
 def failing(**fields: Any) -> Summary:

@@ -103,6 +103,21 @@ def test_tune_needs_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no scenario" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("section", ["tune", "sweep"])
+def test_a_tune_does_not_choose_a_client(
+    section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "capped.toml").write_text(SCENARIO)
+    clients = f'{section}."endpoint.client"=["openai", "wire"]'
+    sets = ["--set", "endpoint.time=real", "--set", clients]
+    assert main(["tune", str(tmp_path / "capped.toml"), *sets, "--dry-run"]) == 2
+    [error] = capsys.readouterr().err.splitlines()
+    assert error.startswith(
+        f"harness: --set {section}.\"endpoint.client\" = ['openai', 'wire']: no setting is "
+        "recommended among several clients, so a tune or repeats = 'auto' has no end;"
+    )
+
+
 @pytest.mark.parametrize(
     ("key", "said"),
     [

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from harness.analysis.model import Cell
+from harness.analysis.question import MEASURING
 from harness.report.advisories import warnings_of
 from harness.report.answer_claims import shortfall
 from harness.report.answer_text import run_answer
 from harness.report.paired_columns import paired_columns, paired_key
-from harness.report.screen_table import ranked, screen_columns
+from harness.report.screen_table import CLIENT_COLUMNS, ranked, screen_columns
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
     code_heading,
@@ -74,7 +75,8 @@ def _settings(about: Subject) -> Table:
     states = [_state(about, cell) for cell in cells]
     remarks = [Column("remark", "", states)] if any(states) else []
     columns = [*needed, *more, *remarks]
-    return about.of_cells("settings", "All settings, the best first", columns, cells)
+    order = "" if about.summary.question in MEASURING else ", the best first"
+    return about.of_cells("settings", f"All settings{order}", columns, cells)
 
 
 def _state(about: Subject, cell: Cell) -> str:
@@ -96,10 +98,10 @@ def _units(about: Subject) -> list[str]:
         second = "a scenario second, the time of the simulated provider"
     medians = [cell.success_latency_p50_s for cell in about.cells]
     tails = [cell.workflow_latency_s.p95 for cell in about.cells]
-    said = [
-        f"goodput: workflows that succeeded{late}, {about.rate_unit}",
-        "kept: workflows that succeeded, of those that ended",
-    ]
+    first = f"goodput: workflows that succeeded{late}, {about.rate_unit}"
+    if summary.question == "client":
+        first = CLIENT_COLUMNS
+    said = [first, "kept: workflows that succeeded, of those that ended"]
     if any(medians):
         said.append("median latency: of workflows that succeeded, from ready to done")
     if any(tails):
