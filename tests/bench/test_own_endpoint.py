@@ -35,7 +35,8 @@ def test_a_shipped_scenario_runs_against_any_endpoint_without_a_key(name: str) -
     assert endpoint.api_key_env is None
     assert endpoint.extra_body == {}
     assert not scenario.is_virtual
-    assert not any(key.startswith("endpoint.") for key in scenario.sweep.settings)
+    swept = {key for key in scenario.sweep.settings if key.startswith("endpoint.")}
+    assert swept == ({"endpoint.client"} if name == "sdk-cost" else set())
 
 
 def test_what_was_dropped_is_named() -> None:
