@@ -13,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from harness.bench.scenario import Scenario, cell_scenario
+from harness.bench.trial_share import WHOLE_TRIAL, TrialShare, most_shares, shares
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request
@@ -141,15 +142,27 @@ def adaptive_limit(scenario: Scenario, cell: CellInfo, now: int = 0) -> Adaptive
     return AdaptiveLimit(scenario.limit(cell.limiter).limiter(scenario.time_scale), now)
 
 
-def trial_program(begun: RunProgress, cell: CellInfo, repeat: int) -> Program[None]:
-    """Return the program of one trial, without the workflows that earlier sessions finished."""
+def trial_program(
+    begun: RunProgress, cell: CellInfo, repeat: int, share: TrialShare = WHOLE_TRIAL
+) -> Program[None]:
+    """Return the program of a share of one trial, without the workflows that have finished."""
     run, mine = begun.run, cell_scenario(begun.scenario, cell)
     every = starts(mine, cell, repeat, run.run_id, run.execution)
     finished = begun.ended.get((cell.id, repeat), frozenset())
-    program = load(mine, every, repeat, finished)
+    program = load(mine, every, repeat, finished, share)
     if not mine.load.warmup_calls or len(finished) == len(every):
         return program
-    return after_calls(warm_up(mine, cell, repeat, run.execution), program)
+    return after_calls(share.pick(warm_up(mine, cell, repeat, run.execution)), program)
+
+
+def shares_of_trial(
+    begun: RunProgress, cell: CellInfo, repeat: int, processes: int
+) -> tuple[TrialShare, ...]:
+    """Return the shares of as many of the `processes` as can have one of a trial."""
+    loaded = cell_scenario(begun.scenario, cell).load
+    left = loaded.workflows - len(begun.ended.get((cell.id, repeat), frozenset()))
+    in_flight = loaded.in_flight if loaded.arrivals is None else None
+    return shares(most_shares(processes, cell.permits, left, in_flight))
 
 
 def warm_up(scenario: Scenario, cell: CellInfo, repeat: int, execution: int = 0) -> list[Start]:
@@ -190,21 +203,26 @@ def starts(
 
 
 def load(
-    scenario: Scenario, starts: Sequence[Start], repeat: int, finished: Collection[int] = ()
+    scenario: Scenario,
+    starts: Sequence[Start],
+    repeat: int,
+    finished: Collection[int] = (),
+    share: TrialShare = WHOLE_TRIAL,
 ) -> Program[None]:
-    """Return the load of one trial; all cells of a repeat have the same arrivals.
+    """Return a share of the load of one trial; all cells of a repeat have the same arrivals.
 
     Workflows whose numbers are in `finished` are left out; the first of the others starts at once.
     """
     arrivals = scenario.load.arrivals
     left = [number for number in range(len(starts)) if number not in finished]
+    own = share.pick(left)
     if arrivals is None:
-        return closed_loop([starts[number] for number in left], scenario.load.in_flight)
+        return closed_loop([starts[number] for number in own], share.part(scenario.load.in_flight))
     random = source(scenario.seed, "arrivals", repeat)
     due = arrival_times(arrivals.process, arrivals.per_second, len(starts), random)
     scale = scenario.time_scale * SECOND
     zero = due[left[0]] if finished and left else 0.0
     return open_loop(
-        [starts[number] for number in left],
-        [round((due[number] - zero) * scale) for number in left],
+        [starts[number] for number in own],
+        [round((due[number] - zero) * scale) for number in own],
     )

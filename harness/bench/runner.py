@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from importlib import import_module, metadata
 from itertools import chain
 from pathlib import Path
@@ -21,6 +20,7 @@ from harness.bench import cells
 from harness.bench.cell_code import code_of_cell
 from harness.bench.endpoint_rest import EndpointRest
 from harness.bench.marked_answers import AnswerMarks
+from harness.bench.measured_share import measure_share, trial_record
 from harness.bench.race import TrialBatch, judge_records, trial_batches
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario
@@ -29,15 +29,12 @@ from harness.bench.spending import (
     hopeless_outcomes,
     is_counted,
     limits_of,
-    until_stopped,
 )
-from harness.bench.trial import INTERRUPTED, RecordCollector, Tally, is_recorded
+from harness.bench.trial import INTERRUPTED, Tally, is_recorded
+from harness.bench.trial_share import WHOLE_TRIAL
 from harness.bench.user_code import (
     OUTPUT_FILE,
     code_versions,
-    limited_code,
-    program_redactor,
-    without_secrets,
 )
 from harness.bench.virtual import Played, Task
 from harness.config.request_settings import Secrets
@@ -48,7 +45,6 @@ from harness.records.clock import Anchor, ReadClock, monotonic_since, take_ancho
 from harness.records.errors import FirstAnswerError
 from harness.records.ids import new_run_id
 from harness.records.schema import SCHEMA, CellInfo, Record, Run, Spent, Stop, Trial
-from harness.records.timer_lag import NO_LAG
 from harness.records.tune_blocks import TuneBlock
 from harness.store import run_directory
 from harness.store.run_directory import TrialRecords
@@ -228,48 +224,25 @@ def _measure(
     hooks: Hooks,
 ) -> tuple[TrialRecords, Stop | None]:
     """Run one trial in real time. Returns its records and why it ended early."""
-    recording: list[int] = []  # appending is safe in threads, adding is not
-    lag = NO_LAG
 
-    def keep(record: Record) -> None:
-        before = time.thread_time_ns()
-        record = without_secrets(record, redactor)
+    def write(record: Record) -> None:
         writer.append(record)
         hooks.record(record)
-        seen.emit(record)
-        recording.append(time.thread_time_ns() - before)
 
-    from harness.bench.modes import MODES
     from harness.bench.server_metrics import sampling
 
-    def run_program() -> None:
-        nonlocal lag
-        mode = MODES[cell.mode]
-        lag = mode(program, endpoint.target, cell.permits, now, keep, gate, adaptive)
-
-    redactor = program_redactor(endpoint.scenario, endpoint.target.secrets)
-    seen = RecordCollector()
-    adaptive = cells.adaptive_limit(begun.scenario, cell, now())
-    program = cells.trial_program(begun, cell, repeat)
-    server = endpoint.server
+    server, target = endpoint.server, endpoint.target
     trial_key = (cell.id, repeat, begun.run.execution)
-    with (
-        sampling(
-            server.metrics_url, server.metrics_key, now, trial_key, endpoint.target.request
-        ) as samples,
-        limited_code(endpoint.scenario, begun.output, redactor),
-        _quiet_collector(),
-    ):
-        began, cpu = now(), time.process_time_ns()
-        stopped = until_stopped(run_program, endpoint.scenario, gate, endpoint.target.base_url)
-        ended, cpu = now(), time.process_time_ns() - cpu
+    with sampling(
+        server.metrics_url, server.metrics_key, now, trial_key, target.request
+    ) as samples:
+        facts, seen = measure_share(
+            begun, cell, repeat, WHOLE_TRIAL, endpoint.scenario, target, gate, now, write
+        )
     for sample in samples:
         writer.append(sample)
-    trial = seen.trial(
-        cell, repeat, begun.run.execution, (began, ended), stopped is not None,
-        cpu, lag, sum(recording), adaptive.changes if adaptive else (),
-    )  # fmt: skip
-    return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows), stopped
+    trial = trial_record(cell, repeat, begun.run.execution, [facts])
+    return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows), facts.stopped
 
 
 def _play_all(
@@ -406,17 +379,6 @@ def _started(
     for endpoint in endpoints.values():
         prepare_client(endpoint.target)
     return endpoints
-
-
-@contextmanager
-def _quiet_collector() -> Iterator[None]:
-    """Exclude all existing objects from garbage collection, whose pauses would be measured."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def describe_run(

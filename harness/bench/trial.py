@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -10,15 +10,11 @@ from harness.records.failures import is_failure
 from harness.records.schema import (
     Attempt,
     Call,
-    CellInfo,
-    LimitChange,
     Record,
     Stop,
     Transcript,
-    Trial,
     Workflow,
 )
-from harness.records.timer_lag import TimerLag
 
 INTERRUPTED = Stop(by="interrupt", because="interrupted")
 
@@ -48,35 +44,14 @@ class RecordCollector:
         elif not isinstance(record, Transcript):
             assert_never(record)
 
-    def trial(
-        self,
-        cell: CellInfo,
-        repeat: int,
-        execution: int,
-        limits: tuple[int, int],
-        interrupted: bool,
-        cpu: int,
-        lag: TimerLag,
-        recording: int,
-        changes: Sequence[LimitChange] = (),
-    ) -> Trial:
-        """Return the record of the trial.
-
-        `limits`: its start and end if no workflow has ended. `changes`: of a limit that adapts.
-        """
-        began, ended = limits
-        return Trial(
-            cell=cell.id,
-            repeat=repeat,
-            execution=execution,
-            start=min((workflow.ready for workflow in self.workflows), default=began),
-            end=max((workflow.done for workflow in self.workflows), default=ended),
-            cpu=cpu,
-            loop_lag=lag.loop_lag,
-            late_timers=lag.late_timers,
-            interrupted=interrupted,
-            recording=recording,
-            limits=tuple(changes),
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """When the first workflow was ready and the last one done; None if none has ended."""
+        if not self.workflows:
+            return None
+        return (
+            min(workflow.ready for workflow in self.workflows),
+            max(workflow.done for workflow in self.workflows),
         )
 
 

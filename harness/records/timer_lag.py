@@ -7,7 +7,7 @@ is blocked, the probe is too, and the timers that it would have set are missing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -39,6 +39,18 @@ class TimerLag(NamedTuple):
 
 NO_LAG = TimerLag({}, ())
 """The readings of a probe that has none."""
+
+
+def merged_lag(readings: Sequence[TimerLag]) -> TimerLag:
+    """Return the readings of several probes as those of one, the late timers by their times."""
+    if len(readings) == 1:
+        return readings[0]
+    total: Histogram = {}
+    for lag in readings:
+        for name, count in lag.loop_lag.items():
+            total[name] = total.get(name, 0) + count
+    late = (timer for lag in readings for timer in lag.late_timers)
+    return TimerLag(total, tuple(sorted(late, key=lambda timer: timer.due)))
 
 
 def corrected(lag: Mapping[int, int]) -> Histogram:

@@ -114,10 +114,10 @@ def test_no_view_is_imported_before_the_end_of_a_run(
 
 MEASURED = """
 import sys
-from harness.bench import runner
+from harness.bench import measured_share
 from harness.cli.main import main
 
-measure = runner.until_stopped
+measure = measured_share.until_stopped
 
 def noting(*arguments):
     before = set(sys.modules)
@@ -126,7 +126,7 @@ def noting(*arguments):
     finally:
         print("imported:", *sorted(set(sys.modules) - before))
 
-runner.until_stopped = noting
+measured_share.until_stopped = noting
 main(sys.argv[1:])
 """
 

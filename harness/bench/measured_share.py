@@ -1,0 +1,125 @@
+"""Measures the share that a process has of a trial in real time."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from harness.bench import cells
+from harness.bench.resume import RunProgress
+from harness.bench.scenario import Scenario
+from harness.bench.spending import until_stopped
+from harness.bench.trial import RecordCollector
+from harness.bench.trial_share import TrialShare
+from harness.bench.user_code import limited_code, program_redactor, without_secrets
+from harness.engine.budget_gate import Gate
+from harness.engine.effects import EmitRecord
+from harness.records.clock import ReadClock
+from harness.records.schema import CellInfo, LimitChange, Record, Stop, Trial
+from harness.records.timer_lag import NO_LAG, TimerLag, merged_lag
+from harness.transports.target import Target
+
+
+class ShareFacts(NamedTuple):
+    """What the record of a trial needs to know of one share.
+
+    `span`: when its first workflow was ready and its last one done; its start and end if no
+    workflow has ended. `cpu`, `recording`: nanoseconds of processor time, of which for writing
+    records. `changes`: of a limit that adapts. `stopped`: why it ended early.
+    """
+
+    span: tuple[int, int]
+    cpu: int
+    recording: int
+    lag: TimerLag = NO_LAG
+    changes: Sequence[LimitChange] = ()
+    stopped: Stop | None = None
+
+
+class MeasuredShare(NamedTuple):
+    """A share of a trial that has ended, with its records."""
+
+    facts: ShareFacts
+    records: RecordCollector
+
+
+def measure_share(
+    begun: RunProgress,
+    cell: CellInfo,
+    repeat: int,
+    share: TrialShare,
+    scenario: Scenario,
+    target: Target,
+    gate: Gate,
+    now: ReadClock,
+    write: EmitRecord,
+) -> MeasuredShare:
+    """Run a share of a trial in this process, in real time, to its end.
+
+    `scenario`: of the cell. `now`: the clock of the records. `write`: takes each record when it
+    ends, without secrets; in mode `threads` one call at a time.
+    """
+    recording: list[int] = []  # appending is safe in threads, adding is not
+    lag = NO_LAG
+
+    def keep(record: Record) -> None:
+        before = time.thread_time_ns()
+        record = without_secrets(record, redactor)
+        write(record)
+        seen.emit(record)
+        recording.append(time.thread_time_ns() - before)
+
+    from harness.bench.modes import MODES
+
+    def run_program() -> None:
+        nonlocal lag
+        mode = MODES[cell.mode]
+        lag = mode(program, target, share.part(cell.permits), now, keep, gate, adaptive)
+
+    redactor = program_redactor(scenario, target.secrets)
+    seen = RecordCollector()
+    adaptive = cells.adaptive_limit(begun.scenario, cell, now())
+    program = cells.trial_program(begun, cell, repeat, share)
+    with limited_code(scenario, begun.output, redactor), _quiet_collector():
+        began, cpu = now(), time.process_time_ns()
+        stopped = until_stopped(run_program, scenario, gate, target.base_url)
+        ended, cpu = now(), time.process_time_ns() - cpu
+    facts = ShareFacts(
+        seen.span or (began, ended), cpu, sum(recording), lag,
+        tuple(adaptive.changes) if adaptive else (), stopped,
+    )  # fmt: skip
+    return MeasuredShare(facts, seen)
+
+
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """Exclude all existing objects from garbage collection, whose pauses would be measured."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def trial_record(
+    cell: CellInfo, repeat: int, execution: int, shares: Sequence[ShareFacts]
+) -> Trial:
+    """Return the record of a trial that has been measured in `shares`, at least one."""
+    lag = merged_lag([share.lag for share in shares])
+    return Trial(
+        cell=cell.id,
+        repeat=repeat,
+        execution=execution,
+        start=min(share.span[0] for share in shares),
+        end=max(share.span[1] for share in shares),
+        cpu=sum(share.cpu for share in shares),
+        loop_lag=lag.loop_lag,
+        late_timers=lag.late_timers,
+        interrupted=any(share.stopped is not None for share in shares),
+        recording=sum(share.recording for share in shares),
+        limits=tuple(shares[0].changes),
+    )
