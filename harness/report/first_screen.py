@@ -55,7 +55,7 @@ Line = str | Text
 
 
 def interrupted_screen(summary: Summary, directory: Path, width: int) -> list[Line]:
-    """Return five lines: what is saved, what is known so far, and how to go on."""
+    """Return a few lines: what is saved, what is known so far, and how to go on."""
     run = shlex.quote(str(directory))
     done = sum(map(ended, summary.cells))
     planned = "" if summary.planned_workflows is None else f" of {summary.planned_workflows}"
@@ -63,12 +63,9 @@ def interrupted_screen(summary: Summary, directory: Path, width: int) -> list[Li
     known = run_answer(summary).sentence
     if summary.lacking:
         known = f"Damaged:     {' '.join(summary.lacking)} Nothing is proven."
-    (sentence,) = wrapped(known, width=10**6)
-    if len(sentence) > width:
-        sentence = f"{sentence[: width - 1]}…"
     return [
         Text(f"Interrupted: {saved}.", style="bold"),
-        sentence,
+        *wrapped(known, width=width),
         f"Go on:       harness run --resume {run}",
         f"Results:     harness report {run}",
         f"Why so slow: harness trace {run}",

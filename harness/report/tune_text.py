@@ -38,7 +38,12 @@ def _short(name: str) -> str:
 
 
 def tune_cost(tune: TuneSummary) -> str:
-    """Return what a tune cost, beside the full grid, in a sentence."""
+    """Return what a tune cost, beside the full grid, in a sentence.
+
+    Before a trial has ended, nothing is known of the grid.
+    """
+    if not tune.grid_attempts:
+        return f"{counted_requests(tune.attempts)}."
     return (
         f"{counted_requests(tune.attempts)}; the full grid, "
         f"{counted(len(tune.settings), 'setting')} with {counted(tune.grid_repeats, 'repeat')}, "
@@ -144,7 +149,7 @@ def tune_lines(tune: TuneSummary) -> Iterator[str]:
     labels = tuned_labels(tune)
     for step in tune.steps:
         out = ruled_out_at(tune, step.block)
-        left = f"{counted(step.left, 'setting')} left{f' ({out} ruled out)' * bool(out)}"
+        left = f"{counted(step.left, 'setting')} left{f' (ruled out for good: {out})' * bool(out)}"
         if step.end:
             yield f"end: {left}; {reason_in_words(step, tune)}"
             continue
@@ -170,7 +175,7 @@ def ruled_out_at(tune: TuneSummary, block: int) -> str:
 
 _REASONS: Mapping[_Reason, str] = {
     "slower": "too slow", "slo": "below the SLO", "same": "the same as another",
-    "dropped": "by their trials",
+    "dropped": "by trials",
 }  # fmt: skip
 
 

@@ -145,6 +145,11 @@ def test_a_cost_is_rounded_as_it_is_an_estimate(summary: Summary) -> None:
     assert tune_cost(tune).endswith("would take about 43,000.")
 
 
+def test_the_grid_is_not_estimated_before_a_trial_has_ended(summary: Summary) -> None:
+    assert summary.tune is not None
+    assert tune_cost(replace(summary.tune, attempts=1, grid_attempts=0)) == "1 request."
+
+
 def test_all_results_have_a_line_for_each_block(summary: Summary) -> None:
     output = Output(width=80, force_terminal=False)
     with output.capture() as capture:
@@ -152,8 +157,8 @@ def test_all_results_have_a_line_for_each_block(summary: Summary) -> None:
     said = " ".join(capture.get().split())
     assert "block 1: 6 settings left; async 2 · full-jitter, async 4 · full-jitter" in said
     assert (
-        "block 2: 3 settings left (1 too slow, 1 below the SLO, 1 the same as another ruled out)"
-        in said
+        "block 2: 3 settings left (ruled out for good: 1 too slow, 1 below the SLO, 1 the same as "
+        "another)" in said
     )
     assert "end: 2 settings left; at the end of the test" in said
 

@@ -44,7 +44,7 @@ def tuning(summary: Summary) -> TuningSection | None:
                 "end" if step.end else str(step.block + 1) for step in steps
             ]),
             Column("settings\nleft", "left", [step.left for step in steps], whole_number),
-            Column("ruled out\nbefore it", "ruled_out", [
+            Column("ruled out\nfor good", "ruled_out", [
                 ruled_out_at(tune, step.block) for step in steps
             ]),
             Column("tried", "tried", [
