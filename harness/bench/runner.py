@@ -167,6 +167,7 @@ def _measure_all(
             endpoints = _started(begun, secrets, first, writer.directory, running)
             starting = time.monotonic_ns() - before  # is not charged to the budget
             limits = limits_of(begun.scenario, begun.run.away + starting)
+            is_metered = any(limit is not None for limit in limits)
             ledger, answered = Ledger(limits, begun.spent), set[str]()
             rest = EndpointRest()
             for cell, repeat, left, rest_s in _each_trial(chain([first], todo)):
@@ -179,7 +180,7 @@ def _measure_all(
                 endpoint.server.begin_trial(cell.id, repeat)
                 gate = Gate(
                     limits,
-                    TokenMeter(endpoint.scenario, begun.run.zero),
+                    TokenMeter(endpoint.scenario, begun.run.zero) if is_metered else None,
                     now,
                     hooks.sending,
                     ledger=ledger,

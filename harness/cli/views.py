@@ -41,24 +41,28 @@ class Views:
         try:
             yield
         except Exception as error:  # a defect in a view must not end the run
-            if view in self.failed:
-                return
-            self.failed.add(view)
-            kind = "" if isinstance(error, HarnessError) else f"{type(error).__name__}: "
-            line = one_line(f"{view} could not be made ({kind}{error}); {way_out}")
-            warn(line)
-            if os.environ.get(DEBUG_VARIABLE):
-                traceback.print_exception(error)
+            self._report(view, error, way_out)
 
     def safe(self, view: str, function: Callable[_P, None], way_out: str) -> Callable[_P, None]:
         """Return `function` without its exceptions, which are reported as those of `view`."""
 
         @functools.wraps(function)
         def safe_function(*args: _P.args, **kwargs: _P.kwargs) -> None:
-            with self.making(view, way_out):
+            try:  # not in `making`, which takes 2 us more: it is called for each record
                 function(*args, **kwargs)
+            except Exception as error:
+                self._report(view, error, way_out)
 
         return safe_function
+
+    def _report(self, view: str, error: Exception, way_out: str) -> None:
+        if view in self.failed:
+            return
+        self.failed.add(view)
+        kind = "" if isinstance(error, HarnessError) else f"{type(error).__name__}: "
+        warn(one_line(f"{view} could not be made ({kind}{error}); {way_out}"))
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exception(error)
 
 
 def warn_of_missing_ids(directory: Path) -> None:

@@ -49,5 +49,5 @@ def traceparent(trace: str, span: str) -> str:
 
 
 def _digest(run_id: str, kind: str, key: tuple[object, ...]) -> str:
-    text = "\x1f".join([run_id, kind, *("" if part is None else str(part) for part in key)])
+    text = "\x1f".join([run_id, kind, *["" if part is None else str(part) for part in key]])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -44,8 +44,9 @@ class Redactor:
         if self._has_short:
             text = self._short.sub(REDACTED, text)
         tail = text[-self._longest :] if self._longest else ""
-        if any(begin in tail for begin in self._begins):
-            return self._without_begin(text)
+        for begin in self._begins:
+            if begin in tail:
+                return self._without_begin(text)
         return text
 
     def optional(self, text: str | None) -> str | None:

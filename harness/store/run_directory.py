@@ -166,16 +166,16 @@ class Writer:
             return
         if self._failed is not None:
             raise self._failed
-        file = self._files[kind]
-        before = file.tell()
+        file, written = self._files[kind], 0
         try:
-            if file.write(lines) == len(lines):
+            written = file.write(lines)
+            if written == len(lines):
                 return
             reason = "a line was cut off; is the disk full?"
         except OSError as error:
             reason = str(error.strerror)
         with contextlib.suppress(OSError):
-            file.truncate(before)
+            file.truncate(file.tell() - written)
         self._fail(f"{file.name}: cannot be written ({reason})")
 
     def add_file(self, path: Path, data: bytes) -> None:

@@ -130,12 +130,17 @@ class _Watch:
         self._deadline = deadline
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._at = 0
 
     def arm(self) -> None:
-        """Start the timer for the next deadline."""
-        self.disarm()
-        wait = self._exchange.limit().at - self._exchange.now()
-        self._timer = self._loop.call_later(max(wait, 0) / SECOND, self._check_deadline)
+        """Start a timer for the next deadline, unless one runs that comes first."""
+        at = self._exchange.limit().at
+        if self._timer is not None:
+            if at >= self._at:
+                return
+            self._timer.cancel()
+        wait = at - self._exchange.now()
+        self._timer, self._at = self._loop.call_later(max(wait, 0) / SECOND, self._check), at
 
     def disarm(self) -> None:
         """Stop the timer."""
@@ -148,7 +153,8 @@ class _Watch:
             self._exchange.expired = CANCELLED
             self._deadline.reschedule(self._loop.time())
 
-    def _check_deadline(self) -> None:
+    def _check(self) -> None:
+        self._timer = None
         if self._exchange.overdue():
             self._deadline.reschedule(self._loop.time())
         else:

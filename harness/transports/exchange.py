@@ -381,8 +381,10 @@ def retry_after(headers: Mapping[str, str], unix_seconds: float) -> int | None:
     ignored. A date in the past gives 0. The result is at most 10**9 seconds.
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        if name not in headers:
+            continue
         try:
-            seconds = float(headers.get(name, "")) * unit
+            seconds = float(headers[name]) * unit
         except ValueError:
             continue
         if math.isfinite(seconds) and seconds >= 0:

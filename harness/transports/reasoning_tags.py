@@ -87,6 +87,9 @@ class ReasoningSplitter:
         """Return the text that is certain; hold back at most a few characters."""
         if self.passes_on(text):
             return Parts("", text)
+        if self._state == "start" and not self._held and _is_plain(text):
+            self._state, self._closings = "answer", _LONE
+            return Parts("", text)
         if self._held:
             text = self._held + text
             self._held = ""
@@ -148,3 +151,8 @@ class ReasoningSplitter:
                     self._held = tail
                     return text[: match.start()], "", False
         return text, "", False
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a text has more than blanks, and nothing that can begin a mark."""
+    return not text.isspace() and text != "" and _BEGINS.search(text) is None

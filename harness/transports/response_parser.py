@@ -109,10 +109,12 @@ class ResponseParser:
         if status < 200:
             self.headers.clear()
         elif not self.status:
-            names = {name.lower() for name, _ in self.headers}
-            is_clear = not names >= {b"content-length", b"transfer-encoding"}
+            names, self._head_bytes = [], 0
+            for name, value in self.headers:
+                names.append(name.lower())
+                self._head_bytes += len(name) + len(value) + 4
+            is_clear = not (b"content-length" in names and b"transfer-encoding" in names)
             self.status = status
-            self._head_bytes = sum(len(name) + len(value) + 4 for name, value in self.headers)
             self._unasked = check_asked(status, self._began_early)
             self.reusable = is_clear and self._parser.should_keep_alive() and not self._unasked
 

@@ -15,7 +15,7 @@ from harness.transports.exchange import Exchange
 from harness.transports.framed_chunks import FramedChunks, is_one_chunk
 from harness.transports.reading import Reading
 from harness.transports.response_parser import ResponseParser
-from harness.transports.unasked import has_unacknowledged
+from harness.transports.unasked import HasFileNumber, has_unacknowledged
 
 _MOST_TRIES = 4
 """How often pieces are collected that have soon another form, before they are read one by one."""
@@ -75,6 +75,7 @@ class WireConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
         self._now = now
+        self._socket: HasFileNumber | None = None
         self._path = path
         self._closed = closed
         self._parser = ResponseParser(is_early=self._is_early)
@@ -149,6 +150,7 @@ class WireConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the transport (asyncio)."""
         self.transport = cast(asyncio.Transport, transport)  # that of uvloop is no subclass
+        self._socket = transport.get_extra_info("socket")
 
     def data_received(self, data: bytes) -> None:
         """Stamp and process bytes (asyncio)."""
@@ -190,8 +192,9 @@ class WireConnection(asyncio.Protocol):
         transport = self.transport
         return (
             transport is None
+            or self._socket is None
             or transport.get_write_buffer_size() > 0
-            or has_unacknowledged(transport.get_extra_info("socket"))
+            or has_unacknowledged(self._socket)
         )
 
     def _process(self, data: bytes, at: int) -> None:
