@@ -203,7 +203,7 @@ def play(plan: Plan, run: Path, progress: RunProgress | None = None, hooks: Hook
     scenario = plan.scenario if progress is None else progress.scenario
     cells = [cell.id for cell in expand(scenario)]
     profiles, keys = dict.fromkeys(cells, plan.profile), dict.fromkeys(cells, Secrets(NO_KEY))
-    return runner.run(scenario, profiles, keys, run, hooks, 1, progress)
+    return runner.run(scenario, profiles, keys, run, hooks, progress=progress)
 
 
 class Survived(NamedTuple):

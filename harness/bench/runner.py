@@ -19,6 +19,7 @@ import harness
 from harness.bench import cells
 from harness.bench.cell_code import code_of_cell
 from harness.bench.endpoint_rest import EndpointRest
+from harness.bench.executors import ExecutorChoice, play_in_order
 from harness.bench.marked_answers import AnswerMarks
 from harness.bench.measured_share import measure_share, trial_record
 from harness.bench.race import TrialBatch, judge_records, trial_batches
@@ -96,7 +97,7 @@ def run(
     secrets: Mapping[str, Secrets],
     directory: Path,
     hooks: Hooks,
-    jobs: int = 1,
+    executor: ExecutorChoice = ExecutorChoice(),  # noqa: B008 - has no state
     progress: RunProgress | None = None,
     plan: TrialPlan | None = None,
     twin: dict[str, Any] | None = None,
@@ -104,9 +105,9 @@ def run(
     """Run every trial of `scenario` into `directory`, which exists and has no other writer.
 
     `profiles`: by cell id, the profile of the simulated provider; empty for a real model.
-    `secrets`: by cell id. `jobs`: the number of processes for trials in virtual time. `progress`:
-    of the earlier sessions of the run. `plan`: chooses the trials while the run goes on; otherwise
-    each setting has its repeats. `twin`: that a new run starts from, as in `Run`. Returns the run
+    `secrets`: by cell id. `executor`: plays trials in virtual time. `progress`: of the earlier
+    sessions of the run. `plan`: chooses the trials while the run goes on; otherwise each setting
+    has its repeats. `twin`: that a new run starts from, as in `Run`. Returns the run
     with its final status. If it is interrupted, the status is `partial`, and all records that had
     ended are saved.
     """
@@ -132,7 +133,7 @@ def run(
         else:
             todo = plan(begun, directory, writer.append)
         if begun.run.virtual:
-            stopped = _play_all(begun, todo, writer, hooks, jobs)
+            stopped = _play_all(begun, todo, writer, hooks, executor)
         else:
             stopped = _measure_all(begun, secrets, todo, writer, hooks, marks)
     finished = msgspec.structs.replace(
@@ -251,7 +252,7 @@ def _play_all(
     todo: Iterator[TrialBatch],
     writer: run_directory.Writer,
     hooks: Hooks,
-    jobs: int,
+    executor: ExecutorChoice,
 ) -> Stop | None:
     """Play the trials in virtual time; return why they ended early."""
     counted = is_counted(begun.scenario)
@@ -269,8 +270,6 @@ def _play_all(
             writer.add_file(trial_path(writer.directory, played.trial), played.file)
         _keep(played.trial, played.records, played.stopped, begun, writer, hooks)
 
-    from harness.bench.workers import play_in_order
-
     left: list[TrialsLeft] = []
 
     def each_batch() -> Iterator[Sequence[Task]]:
@@ -281,7 +280,7 @@ def _play_all(
                 left.append(rest)
             yield tasks
 
-    return play_in_order(begun, each_batch(), jobs, keep, hooks.tally)
+    return play_in_order(executor.open(begun), each_batch(), keep, hooks.tally)
 
 
 def _returning(ended: TrialRecords) -> ReadTrial:

@@ -127,19 +127,25 @@ def processes(scenario: Scenario, wanted: int | None) -> int:
             f"--jobs {wanted}: trials in real time would disturb each other, so they run one after "
             'another; leave it out, or set endpoint.time = "virtual"'
         )
-    limited = [name for name, value in scenario.budget.model_dump().items() if value is not None]
-    if several and limited:
+    limited = limited_together(scenario)
+    if several and limited is not None:
         raise InputError(
-            f"--jobs {wanted}: budget.{limited[0]} limits all trials together, so they are played "
+            f"--jobs {wanted}: {limited} limits all trials together, so they are played "
             "one after another; leave out one of the two"
         )
-    if limited:
+    if limited is not None:
         return 1
     trials = len(cells.expand(scenario)) * scenario.sweep.most_repeats
     if wanted is not None:
         return min(wanted, trials)
     calls = estimate(scenario, _ANY_LENGTH).calls
     return max(1, min(_cores(), trials, calls // _CALLS_PER_PROCESS))
+
+
+def limited_together(scenario: Scenario) -> str | None:
+    """Return a key of the budget that limits all trials together; None without one."""
+    limited = scenario.budget.model_dump(exclude_none=True)
+    return f"budget.{next(iter(limited))}" if limited else None
 
 
 def _cores() -> int:

@@ -3,6 +3,11 @@
 The processes share nothing: each receives the numbers of trials and sends back what was played.
 They are spawned and not forked, because this process may have threads. When this process is
 interrupted, it interrupts them.
+
+They are not a concurrent.futures.ProcessPoolExecutor, nor a Dask LocalCluster, because neither can
+interrupt a task: a trial in progress would go on, or its process would be killed and its records
+lost. These processes end with this one even if it is killed, and one that dies is reported at once
+with its exit code. They start in the time that their imports take.
 """
 
 from __future__ import annotations
@@ -15,19 +20,17 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
 from harness.bench.resume import RunProgress
-from harness.bench.trial import INTERRUPTED, Tally
+from harness.bench.trial import Tally
 from harness.bench.virtual import Played, Report, Task, opening, play
 from harness.config.unexpected_errors import what_failed
 from harness.records.errors import HarnessError
-from harness.records.schema import Stop
 from harness.simulator.memo import PromptMemory
 
 _ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
@@ -206,69 +209,3 @@ def _work(line: Connection, begun: RunProgress) -> None:
                 failed = HarnessError(what_failed(error))
                 failed.add_note(traceback.format_exc())
                 line.send(failed)
-
-
-def play_in_order(
-    begun: RunProgress,
-    batches: Iterable[Sequence[Task]],
-    jobs: int,
-    keep: Callable[[Played], None],
-    report: Report,
-) -> Stop | None:
-    """Play the trials in `jobs` processes and pass them to `keep` in their order.
-
-    The trials are numbered from 0. The next batch is fetched when all trials of one are kept.
-
-    After Ctrl-C the trials that have ended are kept, too. Returns why the run ended early.
-    """
-    try:
-        if jobs == 1:
-            return _one_after_another(begun, batches, keep, report)
-        with Workers(jobs, begun) as workers:
-            return _in_parallel(workers, batches, keep, report)
-    except KeyboardInterrupt:  # between two trials, or while processes were started or stopped
-        return INTERRUPTED
-
-
-def _one_after_another(
-    begun: RunProgress,
-    batches: Iterable[Sequence[Task]],
-    keep: Callable[[Played], None],
-    report: Report,
-) -> Stop | None:
-    account, memory = opening(begun), PromptMemory()
-    for task in chain.from_iterable(batches):
-        played = play(begun, task, account, report, memory)
-        account = played.account
-        keep(played)
-        if played.stopped is not None:
-            return played.stopped
-    return None
-
-
-def _in_parallel(
-    workers: Workers,
-    batches: Iterable[Sequence[Task]],
-    keep: Callable[[Played], None],
-    report: Report,
-) -> Stop | None:
-    waiting: dict[int, Played] = {}
-    number = 0
-    try:
-        for played in chain.from_iterable(workers.play(tasks, report) for tasks in batches):
-            waiting[played.task.number] = played
-            while number in waiting:
-                with interrupts_deferred():
-                    kept = waiting.pop(number)
-                    keep(kept)
-                    number += 1
-                if kept.stopped is not None:
-                    return kept.stopped
-    except KeyboardInterrupt:
-        for played in workers.stop(report):
-            if played.task.number >= number:  # it is not kept yet
-                waiting[played.task.number] = played
-        for _, ended in sorted(waiting.items()):
-            keep(ended)
-        return INTERRUPTED
-    return None

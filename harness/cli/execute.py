@@ -18,11 +18,11 @@ from harness.analysis.model import Summary
 from harness.bench import preflight
 from harness.bench.cells import endpoint_headings, scenarios_by_cell, server_key
 from harness.bench.estimate import Estimate, of_chosen_trials
+from harness.bench.executors import chosen_executor
 from harness.bench.resume import RunProgress, changes, progress_of, require_profiles, with_budget
 from harness.bench.runner import Hooks, ReadTrial, TrialPlan, run
 from harness.bench.scenario import Scenario
 from harness.bench.user_code import check_code, code_versions, refusing_requests
-from harness.bench.virtual import processes
 from harness.cli.live import LIVE_VIEW, Counters, LiveView, Race
 from harness.cli.main import EXIT_INTERRUPTED
 from harness.cli.plan import confirm, estimate_run, profiles_of
@@ -121,7 +121,7 @@ def resume_run(options: argparse.Namespace) -> int:
 
 def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Secrets]:
     """Check that the run can begin, and return the secrets of its endpoints by cell id."""
-    jobs = processes(scenario, options.jobs)
+    executor = chosen_executor(scenario, options.jobs, options.dask)
     open_target(options.otlp, os.environ)
     open_target(options.otlp, os.environ, signal="metrics")
     require_address(os.environ)
@@ -133,13 +133,14 @@ def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Sec
         keys[cell] = preflight.secrets(mine, environment)
         preflight.environment_of(mine)
     if scenario.is_virtual:
-        preflight.enough_files(jobs)
+        preflight.enough_files(executor.jobs)
     else:
         preflight.open_files(scenario)
     if not options.no_preflight:
         endpoints = {mine.endpoint.model_dump_json(): mine.endpoint for mine in own.values()}
         for endpoint in endpoints.values():
             endpoint.check()
+    executor.check()
     return keys
 
 
@@ -204,9 +205,9 @@ def _execute(
         LiveView(counters, console, views) as view,
     ):
         hooks = _hooks(view, traces, counters, log, views)
-        jobs = processes(scenario, options.jobs)
+        executor = chosen_executor(scenario, options.jobs, options.dask)
         plan = _tune_plan(directory, view, views, silent) if is_tune else None
-        finished = run(scenario, profiles, keys, directory, hooks, jobs, progress, plan, twin)
+        finished = run(scenario, profiles, keys, directory, hooks, executor, progress, plan, twin)
     account = None
     try:
         with views.making("the traces", views.traces_again):

@@ -142,6 +142,11 @@ def _add_run_options(add: _Add) -> None:
     add("--yes", "do not ask for confirmation before a run that may cost money")
     jobs = "number of processes for trials in virtual time (default: the number of cores)"
     add("--jobs N", jobs, type=positive)
+    add(
+        "--dask SCHEDULER",
+        "run the trials on the workers of this Dask cluster, for example tcp://10.0.0.5:8786, or "
+        "the path of a scheduler file (docs/cluster.md)",
+    )
     add("--verbose", "print all tables, the code to paste and all advice after the answer")
     add("--quiet", "show only errors")
     add("--json", "print summary.json instead of the answer")

@@ -111,7 +111,7 @@ def go_on(run: Path) -> None:
     progress = progress_of(run)
     profiles = {cell.id: progress.run.cell_profile(cell.id) or {} for cell in progress.run.cells}
     hooks = Hooks(*[nothing] * len(Hooks._fields))
-    runner.run(progress.scenario, profiles, {}, run, hooks, 1, progress)
+    runner.run(progress.scenario, profiles, {}, run, hooks, progress=progress)
 
 
 def test_nothing_is_lost_and_nothing_is_doubled_after_any_cut(whole: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from harness.analysis.model import Summary
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
+from harness.bench.executors import ExecutorChoice
 from harness.bench.resume import progress_of
 from harness.bench.runner import Hooks, TrialsLeft, run
 from harness.bench.scenario_file import parse_scenario
@@ -55,7 +56,7 @@ def ran(
     profiles = {cell: profile.as_dict() for cell, profile in profiles_of(scenario, "").items()}
     progress = progress_of(folder) if (folder / "run.json").exists() else None
     hooks = Hooks(before, *[nothing] * (len(Hooks._fields) - 1))
-    ended = run(scenario, profiles, {}, folder, hooks, jobs, progress)
+    ended = run(scenario, profiles, {}, folder, hooks, ExecutorChoice(jobs), progress)
     records = Dataset.read(folder)
     trials = Counter(trial.cell for trial in records.trials if not trial.interrupted)
     return ended, summarise(records), trials

@@ -9,6 +9,7 @@ import pytest
 
 from harness.bench import runner
 from harness.bench.cells import expand
+from harness.bench.executors import ExecutorChoice
 from harness.bench.resume import progress_of
 from harness.bench.runner import Hooks
 from harness.bench.scenario_file import load_scenario
@@ -76,7 +77,8 @@ def play(scenario: Path, name: str, *settings: str, jobs: int = 1) -> Path:
     assert isinstance(read.endpoint, SimulatedEndpoint)
     profile = load_profile(read.endpoint.profile, read.endpoint.overrides).as_dict()
     profiles = {cell.id: profile for cell in expand(read)}
-    runner.run(read, profiles, {}, out, Hooks(*[nothing] * len(Hooks._fields)), jobs)
+    hooks = Hooks(*[nothing] * len(Hooks._fields))
+    runner.run(read, profiles, {}, out, hooks, ExecutorChoice(jobs))
     return out
 
 

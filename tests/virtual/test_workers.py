@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from harness.bench.cells import expand
+from harness.bench.executors import play_in_order
 from harness.bench.resume import RunProgress
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import parse_scenario
 from harness.bench.trial import Tally
 from harness.bench.virtual import Played, Task
-from harness.bench.workers import Workers, interrupts_deferred, play_in_order
+from harness.bench.workers import Workers, interrupts_deferred
 from harness.records.errors import HarnessError
 from harness.records.schema import Workflow
 from harness.simulator.profiles import load_profile
@@ -100,7 +101,7 @@ def test_an_interrupt_before_a_process_has_begun_ends_its_trial_as_soon_as_it_be
     sending["after"] = interrupt
     kept: list[Played] = []
     told: list[Tally] = []
-    stopped = play_in_order(setting, [tasks(setting)], 2, kept.append, told.append)
+    stopped = play_in_order(Workers(2, setting), [tasks(setting)], kept.append, told.append)
     assert getattr(stopped, "by", None) == "interrupt"
     for played in kept:
         assert played.trial.interrupted
@@ -123,7 +124,7 @@ def test_an_interrupt_when_a_trial_has_been_received_does_not_lose_it(
     received: list[Played] = []
     kept: list[Played] = []
     monkeypatch.setattr(Connection, "recv", and_interrupt)
-    stopped = play_in_order(setting, [tasks(setting)], 2, kept.append, nothing)
+    stopped = play_in_order(Workers(2, setting), [tasks(setting)], kept.append, nothing)
     assert getattr(stopped, "by", None) == "interrupt"
     assert [one.task.number for one in kept] == [0, 1]
     assert sum(one is received[0] for one in kept) == 1
@@ -137,7 +138,7 @@ def test_an_interrupt_while_a_trial_is_kept_does_not_keep_it_twice(setting: RunP
         if len(kept) == 1:
             signal.raise_signal(signal.SIGINT)
 
-    stopped = play_in_order(setting, [tasks(setting)], 2, keep, nothing)
+    stopped = play_in_order(Workers(2, setting), [tasks(setting)], keep, nothing)
     assert getattr(stopped, "by", None) == "interrupt"
     assert [one.task.number for one in kept] == [0, 1]
 
@@ -166,7 +167,7 @@ def test_an_interrupt_while_the_processes_are_started_leaves_none_of_them(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("harness.bench.workers._interrupts_blocked", interrupted)
-    stopped = play_in_order(setting, [tasks(setting)], 2, nothing, nothing)
+    stopped = play_in_order(Workers(2, setting), [tasks(setting)], nothing, nothing)
     assert getattr(stopped, "by", None) == "interrupt"
     assert multiprocessing.active_children() == []
 
