@@ -72,7 +72,7 @@ def _children_of(parent: str) -> list[str]:
 
 def _check_cluster(client: Client, address: str) -> None:
     """Raise PreflightError if the scheduler or a worker has other versions, or none has come."""
-    ours = version_facts()
+    ours = _versions_here()
     try:
         scheduler = client.run_on_scheduler(version_facts)
     except Exception as error:
@@ -110,3 +110,7 @@ def _refused(address: str, what: str) -> PreflightError:
 
 def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _versions_here() -> Mapping[str, str]:
+    return version_facts()

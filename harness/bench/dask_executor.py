@@ -41,6 +41,8 @@ _LOOK_EVERY = 5.0
 """Seconds between two looks whether there are workers."""
 _WITHOUT_WORKERS = 60.0
 """Seconds without a worker after which the run ends: a cluster can replace one that it lost."""
+_FETCH = 30.0
+"""Seconds in which a result has to come from its worker."""
 _GRACE = 10.0
 """Seconds in which the trials in progress can end after Ctrl-C."""
 
@@ -135,20 +137,28 @@ class DaskExecutor:
                 continue
             if future not in self._running:
                 continue
-            result = self._result_of(future)
+            answer = self._answer_of(future)
+            if answer is None:
+                continue
             # An interruption would lose the trial.
             with interrupts_deferred():
                 del self._running[future]
-                if result is not None:
+                if answer:
+                    result: PlayedOnWorker = pickle.loads(answer)  # noqa: S301 - from our worker
                     self._ended.append(result.played)
                     report(result.tally)
             self._send()
 
-    def _result_of(self, future: Future[bytes]) -> PlayedOnWorker | None:
+    def _answer_of(self, future: Future[bytes]) -> bytes | None:
+        """Return a pickled PlayedOnWorker, nothing of an interrupted session; None: not yet."""
         from distributed import KilledWorker
 
         try:
-            answer = future.result()
+            answer = future.result(timeout=_FETCH)
+        except TimeoutError:  # its worker was lost meanwhile: it is played again
+            self._look_for_workers()
+            future.add_done_callback(self._done.put)
+            return None
         except HarnessError as error:
             raise type(error)(f"--dask {self._address}: {error}; {_SAVED}") from error
         except KilledWorker as error:
@@ -156,7 +166,7 @@ class DaskExecutor:
             raise self._failed(died) from None
         except Exception as error:  # also of Dask itself, when the scheduler is lost
             raise self._failed(f"{type(error).__name__}: {error}") from None
-        return pickle.loads(answer) if answer else None  # noqa: S301 - from our worker
+        return answer
 
     def _name_of(self, future: Future[bytes]) -> str:
         task = self._running[future]
