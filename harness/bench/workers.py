@@ -16,28 +16,26 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import FrameType
 
+from harness.bench.child_processes import (
+    Interruptible,
+    end_processes,
+    interrupts_blocked,
+    interrupts_deferred,
+    leave_signals_to_parent,
+)
 from harness.bench.resume import RunProgress
 from harness.bench.trial import Tally
 from harness.bench.virtual import Played, Report, Task, opening, play
 from harness.config.unexpected_errors import what_failed
 from harness.records.errors import HarnessError
 from harness.simulator.memo import PromptMemory
-
-_ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
-"""The signals that end a run."""
-
-_GRACE = 1.0
-"""Seconds in which all processes together can end by themselves."""
 
 
 class Workers:
@@ -55,7 +53,7 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         resource_tracker.ensure_running()  # started with the first process, it would unblock SIGINT
         try:
-            with _interrupts_blocked():
+            with interrupts_blocked():
                 for _ in range(self._count):
                     ours, theirs = context.Pipe()
                     arguments = (theirs, self._begun)
@@ -71,12 +69,7 @@ class Workers:
     def __exit__(self, *error: object) -> None:
         for line in self._processes:
             line.close()
-        until = time.monotonic() + _GRACE
-        for process in self._processes.values():
-            process.join(max(0.0, until - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
+        end_processes(list(self._processes.values()))
 
     def play(self, tasks: Sequence[Task], report: Report) -> Iterator[Played]:
         """Yield each trial when it has been played, in any order.
@@ -142,67 +135,15 @@ class Workers:
         )
 
 
-class _Interruptible:
-    """Unblocks SIGINT inside this context manager. A SIGINT that came before interrupts at once."""
-
-    def __enter__(self) -> None:
-        try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        except KeyboardInterrupt:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT, so that processes that are started here begin with it blocked."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Let the handlers of signals that end a run act at the end of this context manager.
-
-    For what takes a moment and must not be done by half. Has no effect beside the main thread.
-    """
-    came: list[tuple[int, FrameType | None]] = []
-    before: dict[int, Callable[[int, FrameType | None], object]] = {}
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    try:
-        for number in _ENDING:
-            handler = signal.getsignal(number)
-            if callable(handler):
-                before[number] = handler
-                signal.signal(number, lambda *signal: came.append(signal))
-        yield
-    finally:
-        for ending, handler in before.items():
-            signal.signal(ending, handler)
-        for ended_by, frame in came[:1]:
-            before[ended_by](ended_by, frame)
-
-
 def _work(line: Connection, begun: RunProgress) -> None:
     """Play trials until the connection is closed: the main function of a worker process."""
-    os.setpgrp()  # Ctrl-C at a terminal is for the main process, which interrupts this one
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # blocked since before the start
-    for number in (signal.SIGTERM, signal.SIGHUP):  # can be sent to all processes of a job
-        signal.signal(number, signal.SIG_IGN)
+    leave_signals_to_parent()
     account, memory = opening(begun), PromptMemory()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             task = line.recv()
             try:
-                line.send(play(begun, task, account, line.send, memory, _Interruptible()))
+                line.send(play(begun, task, account, line.send, memory, Interruptible()))
             except HarnessError as error:
                 line.send(error)
             except Exception as error:

@@ -1,0 +1,89 @@
+"""Processes that run parts of a run: how they are interrupted, and how they end.
+
+They are spawned and not forked, because the process that starts them may have threads. When it is
+interrupted, it interrupts them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+_ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+"""The signals that end a run."""
+
+_GRACE = 1.0
+"""Seconds in which all processes together can end by themselves."""
+
+
+def leave_signals_to_parent() -> None:
+    """Let only the process that has started this one interrupt it; called first in this one."""
+    os.setpgrp()  # Ctrl-C at a terminal is for the main process, which interrupts this one
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # blocked since before the start
+    for number in (signal.SIGTERM, signal.SIGHUP):  # can be sent to all processes of a job
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_processes(processes: Sequence[BaseProcess]) -> None:
+    """Wait for processes that have been told to end, and kill those that do not."""
+    until = time.monotonic() + _GRACE
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+class Interruptible:
+    """Unblocks SIGINT inside this context manager. A SIGINT that came before interrupts at once."""
+
+    def __enter__(self) -> None:
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        except KeyboardInterrupt:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+@contextlib.contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT, so that processes that are started here begin with it blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Let the handlers of signals that end a run act at the end of this context manager.
+
+    For what takes a moment and must not be done by half. Has no effect beside the main thread.
+    """
+    came: list[tuple[int, FrameType | None]] = []
+    before: dict[int, Callable[[int, FrameType | None], object]] = {}
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        for number in _ENDING:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                before[number] = handler
+                signal.signal(number, lambda *signal: came.append(signal))
+        yield
+    finally:
+        for ending, handler in before.items():
+            signal.signal(ending, handler)
+        for ended_by, frame in came[:1]:
+            before[ended_by](ended_by, frame)
