@@ -198,6 +198,8 @@ def be_bare(target: Target, request: Request, turns: TextIO) -> None:
 class _Unlimited:
     """Counts nothing."""
 
+    most = Amount()
+
     def worst(self, effect: Send) -> Amount:
         return Amount()
 

@@ -271,7 +271,14 @@ def without_http(
 
     def run_mode(name: str) -> Callable[..., TimerLag]:
         def mode(
-            program: Any, _: object, permits: int, __: object, emit: Any, gate: Any, adaptive: Any
+            program: Any,
+            _: object,
+            permits: int,
+            __: object,
+            emit: Any,
+            gate: Any,
+            adaptive: Any,
+            ___: object,
         ) -> Any:
             played = VirtualTrial(target, *trial[-1], permits)
             measured = lambda one: emit(as_measured(one))  # noqa: E731

@@ -17,7 +17,7 @@ from harness.bench.trial_share import WHOLE_TRIAL, TrialShare, most_shares, shar
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request
-from harness.engine.load import Start, after_calls, arrival_times, closed_loop, open_loop
+from harness.engine.load import Agree, Start, after_calls, arrival_times, closed_loop, open_loop
 from harness.policies.resolve import names_in
 from harness.records.clock import SECOND
 from harness.records.keys import WARM_UP, CallKey, WorkflowKey
@@ -27,6 +27,7 @@ from harness.workflows.execution import run_workflow
 
 if TYPE_CHECKING:
     from harness.bench.resume import RunProgress
+    from harness.bench.together import TogetherInTrial
     from harness.engine.adaptive_limit import AdaptiveLimit
 
 
@@ -121,11 +122,12 @@ def source(seed: int, *key: object) -> Random:
     return Random(int.from_bytes(digest[:16]))  # noqa: S311 - must be repeatable
 
 
-def terms(scenario: Scenario, cell: CellInfo) -> CallTerms:
+def terms(scenario: Scenario, cell: CellInfo, together: TogetherInTrial | None = None) -> CallTerms:
     """Return the policy, timeouts and permit scope of the calls of `cell`."""
     scale, endpoint = scenario.time_scale, scenario.endpoint
+    policy = scenario.policy(cell.retry).build(scale, endpoint.stream)
     return CallTerms(
-        policy=scenario.policy(cell.retry).build(scale, endpoint.stream),
+        policy=policy if together is None else together.policy(policy),
         limits=CallTimeouts.of(scenario.timeouts, scale, endpoint.facts.connect_floor),
         hold_permit=cell.permit_scope == "call",
         random_for=lambda key: source(scenario.seed, "jitter", *key),
@@ -133,23 +135,37 @@ def terms(scenario: Scenario, cell: CellInfo) -> CallTerms:
     )
 
 
-def adaptive_limit(scenario: Scenario, cell: CellInfo, now: int = 0) -> AdaptiveLimit | None:
+def adaptive_limit(
+    scenario: Scenario, cell: CellInfo, now: int = 0, together: TogetherInTrial | None = None
+) -> AdaptiveLimit | None:
     """Return the limit that adapts of a trial that begins at `now`; None for fixed permits."""
     if not cell.limiter:
         return None
     from harness.engine.adaptive_limit import AdaptiveLimit  # imports asyncio
 
-    return AdaptiveLimit(scenario.limit(cell.limiter).limiter(scenario.time_scale), now)
+    limiter = scenario.limit(cell.limiter).limiter(scenario.time_scale)
+    if together is None:
+        return AdaptiveLimit(limiter, now)
+    rank, of = together.share
+    return AdaptiveLimit(limiter, now, rank=rank, of=of, cell=together.limit)
 
 
 def trial_program(
-    begun: RunProgress, cell: CellInfo, repeat: int, share: TrialShare = WHOLE_TRIAL
+    begun: RunProgress,
+    cell: CellInfo,
+    repeat: int,
+    share: TrialShare = WHOLE_TRIAL,
+    together: TogetherInTrial | None = None,
 ) -> Program[None]:
-    """Return the program of a share of one trial, without the workflows that have finished."""
+    """Return the program of a share of one trial, without the workflows that have finished.
+
+    `together`: what the process has in common with the others of the trial; None alone.
+    """
     run, mine = begun.run, cell_scenario(begun.scenario, cell)
-    every = starts(mine, cell, repeat, run.run_id, run.execution)
+    every = starts(mine, cell, repeat, run.run_id, run.execution, together)
     finished = begun.ended.get((cell.id, repeat), frozenset())
-    program = load(mine, every, repeat, finished, share)
+    agree = None if together is None else together.agree
+    program = load(mine, every, repeat, finished, share, agree)
     if not mine.load.warmup_calls or len(finished) == len(every):
         return program
     return after_calls(share.pick(warm_up(mine, cell, repeat, run.execution)), program)
@@ -161,8 +177,7 @@ def shares_of_trial(
     """Return the shares of as many of the `processes` as can have one of a trial."""
     loaded = cell_scenario(begun.scenario, cell).load
     left = loaded.workflows - len(begun.ended.get((cell.id, repeat), frozenset()))
-    in_flight = loaded.in_flight if loaded.arrivals is None else None
-    return shares(most_shares(processes, cell.permits, left, in_flight))
+    return shares(most_shares(processes, cell.permits, left, loaded.at_once))
 
 
 def warm_up(scenario: Scenario, cell: CellInfo, repeat: int, execution: int = 0) -> list[Start]:
@@ -185,11 +200,16 @@ def warm_up(scenario: Scenario, cell: CellInfo, repeat: int, execution: int = 0)
 
 
 def starts(
-    scenario: Scenario, cell: CellInfo, repeat: int, run_id: str, execution: int = 0
+    scenario: Scenario,
+    cell: CellInfo,
+    repeat: int,
+    run_id: str,
+    execution: int = 0,
+    together: TogetherInTrial | None = None,
 ) -> list[Start]:
     """Return the workflows of one trial, ready to start."""
     plan = scenario.plan
-    shared = terms(scenario, cell)
+    shared = terms(scenario, cell, together)
     topics, has_nonce = scenario.workflow.topics, scenario.endpoint.facts.nonce
 
     def start(number: int) -> Start:
@@ -208,16 +228,20 @@ def load(
     repeat: int,
     finished: Collection[int] = (),
     share: TrialShare = WHOLE_TRIAL,
+    agree: Agree | None = None,
 ) -> Program[None]:
     """Return a share of the load of one trial; all cells of a repeat have the same arrivals.
 
     Workflows whose numbers are in `finished` are left out; the first of the others starts at once.
+    `agree`: when all shares begin.
     """
     arrivals = scenario.load.arrivals
     left = [number for number in range(len(starts)) if number not in finished]
     own = share.pick(left)
     if arrivals is None:
-        return closed_loop([starts[number] for number in own], share.part(scenario.load.in_flight))
+        return closed_loop(
+            [starts[number] for number in own], share.part(scenario.load.in_flight), agree
+        )
     random = source(scenario.seed, "arrivals", repeat)
     due = arrival_times(arrivals.process, arrivals.per_second, len(starts), random)
     scale = scenario.time_scale * SECOND
@@ -225,4 +249,5 @@ def load(
     return open_loop(
         [starts[number] for number in own],
         [round((due[number] - zero) * scale) for number in own],
+        agree,
     )

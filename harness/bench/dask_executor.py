@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from harness.bench.child_processes import interrupts_deferred
 from harness.bench.dask_cluster import dask_client
 from harness.bench.dask_worker import (
     PlayedOnWorker,
@@ -25,7 +26,6 @@ from harness.bench.dask_worker import (
 from harness.bench.resume import RunProgress
 from harness.bench.same_versions import version_facts
 from harness.bench.virtual import Played, Report, Task
-from harness.bench.workers import interrupts_deferred
 from harness.config.validation_messages import one_line
 from harness.records.errors import HarnessError
 

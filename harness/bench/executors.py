@@ -117,7 +117,7 @@ def _kept_in_order(
     keep: Callable[[Played], None],
     report: Report,
 ) -> Stop | None:
-    from harness.bench.workers import interrupts_deferred  # imports multiprocessing
+    from harness.bench.child_processes import interrupts_deferred  # imports multiprocessing
 
     waiting: dict[int, Played] = {}
     number = 0

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
 from harness.bench.resume import RunProgress
 from harness.records.schema import Attempt, MarkedAnswers, Run
+
+
+class SeenAnswers(NamedTuple):
+    """Whether some answers have the mark, and some have not."""
+
+    marked: bool = False
+    unmarked: bool = False
+
+
+def seen_answers(attempts: Iterable[Attempt]) -> SeenAnswers:
+    """Return what the attempts of a trial show."""
+    marked = unmarked = False
+    for attempt in attempts:
+        if attempt.marked_simulated:
+            marked = True
+        elif attempt.status is not None and attempt.status < 300:  # no error of a proxy
+            unmarked = True
+    return SeenAnswers(marked, unmarked)
 
 
 class AnswerMarks:
@@ -19,14 +38,11 @@ class AnswerMarks:
         self._marked = before != "none"
         self._unmarked = before == "some" or (before == "none" and begun.answered)
 
-    def note(self, attempts: Iterable[Attempt]) -> bool:
-        """Take the attempts of a trial; return whether the run has to be marked anew."""
+    def note(self, seen: SeenAnswers) -> bool:
+        """Take the answers of a trial; return whether the run has to be marked anew."""
         before = self._found()
-        for attempt in attempts:
-            if attempt.marked_simulated:
-                self._marked = True
-            elif attempt.status is not None and attempt.status < 300:  # no error of a proxy
-                self._unmarked = True
+        self._marked |= seen.marked
+        self._unmarked |= seen.unmarked
         return self._is_watched and self._found() != before
 
     def _found(self) -> MarkedAnswers:

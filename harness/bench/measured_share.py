@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.bench import cells
 from harness.bench.resume import RunProgress
@@ -21,6 +22,10 @@ from harness.records.clock import ReadClock
 from harness.records.schema import CellInfo, LimitChange, Record, Stop, Trial
 from harness.records.timer_lag import NO_LAG, TimerLag, merged_lag
 from harness.transports.target import Target
+
+if TYPE_CHECKING:
+    from harness.bench.modes import LookAtOthers
+    from harness.bench.together import TogetherInTrial
 
 
 class ShareFacts(NamedTuple):
@@ -56,11 +61,15 @@ def measure_share(
     gate: Gate,
     now: ReadClock,
     write: EmitRecord,
+    together: TogetherInTrial | None = None,
+    interruptible: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - has no state
 ) -> MeasuredShare:
     """Run a share of a trial in this process, in real time, to its end.
 
     `scenario`: of the cell. `now`: the clock of the records. `write`: takes each record when it
-    ends, without secrets; in mode `threads` one call at a time.
+    ends, without secrets; in mode `threads` one call at a time. `together`: what the processes of
+    the trial have in common; without it each has its own policy, budget and start. Only what is
+    done inside `interruptible` can be ended by a KeyboardInterrupt.
     """
     recording: list[int] = []  # appending is safe in threads, adding is not
     lag = NO_LAG
@@ -76,17 +85,23 @@ def measure_share(
 
     def run_program() -> None:
         nonlocal lag
-        mode = MODES[cell.mode]
-        lag = mode(program, target, share.part(cell.permits), now, keep, gate, adaptive)
+        mode, permits = MODES[cell.mode], share.part(cell.permits)
+        with interruptible:
+            lag = mode(program, target, permits, now, keep, gate, adaptive, look)
 
     redactor = program_redactor(scenario, target.secrets)
     seen = RecordCollector()
-    adaptive = cells.adaptive_limit(begun.scenario, cell, now())
-    program = cells.trial_program(begun, cell, repeat, share)
+    adaptive = cells.adaptive_limit(begun.scenario, cell, now(), together)
+    program = cells.trial_program(begun, cell, repeat, share, together)
+    look: LookAtOthers | None = None
+    if together is not None:
+        look = partial(together.look, gate=gate, adaptive=adaptive)
     with limited_code(scenario, begun.output, redactor), _quiet_collector():
         began, cpu = now(), time.process_time_ns()
         stopped = until_stopped(run_program, scenario, gate, target.base_url)
         ended, cpu = now(), time.process_time_ns() - cpu
+        if adaptive is not None:
+            adaptive.end(ended)
     facts = ShareFacts(
         seen.span or (began, ended), cpu, sum(recording), lag,
         tuple(adaptive.changes) if adaptive else (), stopped,
@@ -121,5 +136,18 @@ def trial_record(
         late_timers=lag.late_timers,
         interrupted=any(share.stopped is not None for share in shares),
         recording=sum(share.recording for share in shares),
-        limits=tuple(shares[0].changes),
+        limits=_merged_changes([share.changes for share in shares]),
+        processes=len(shares),
     )
+
+
+def _merged_changes(changes: Sequence[Sequence[LimitChange]]) -> tuple[LimitChange, ...]:
+    """Return the changes of one limit, which each process has made in turn, by their times.
+
+    Each process has noted the limit at its start first.
+    """
+    if not changes[0]:
+        return ()
+    start = min((own[0] for own in changes), key=lambda change: change.at)
+    later = sorted((change for own in changes for change in own[1:]), key=lambda change: change.at)
+    return (start, *later)

@@ -6,8 +6,8 @@ import asyncio
 import functools
 import signal
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import NoReturn, Protocol, assert_never
 
 import uvloop
@@ -27,7 +27,7 @@ from harness.engine.effects import EmitRecord, Program
 from harness.engine.hosting import Hosting, Transmit, lasting_locks, transmitting
 from harness.engine.loop_lag import LoopProbe, ReadProbe, ThreadProbe
 from harness.engine.own_time import InterruptibleCode
-from harness.engine.permits import AsyncPermits, ThreadPermits, Turns
+from harness.engine.permits import AsyncPermits, ThreadPermits, Turns, Turnstile
 from harness.records.clock import ReadClock
 from harness.records.errors import InputError
 from harness.records.schema import Record
@@ -37,6 +37,12 @@ from harness.transports.sockets import receive_bytes
 from harness.transports.sync_transport import SyncClient
 from harness.transports.target import Target
 from harness.transports.wire_client import WireClient
+
+LookAtOthers = Callable[[Turnstile], None]
+"""Takes over what other processes of a trial have done; given the permits of this one."""
+
+LOOK_EVERY = 0.01
+"""Seconds between two looks at what other processes have done."""
 
 
 class RunMode(Protocol):
@@ -51,12 +57,13 @@ class RunMode(Protocol):
         emit: EmitRecord,
         gate: Gate,
         adaptive: AdaptiveLimit | None = None,
+        look: LookAtOthers | None = None,
         /,
     ) -> TimerLag:
         """Run a program. `adaptive`: the limit that adapts, None for a fixed number of permits.
 
-        Raises the errors of the gate. Returns how late the client ran timers, or in sync read the
-        first texts.
+        `look`: called often, to take over what other processes of the trial have done. Raises the
+        errors of the gate. Returns how late the client ran timers, or in sync read the first texts.
         """
 
 
@@ -73,6 +80,7 @@ def _blocking_mode(
     emit: EmitRecord,
     gate: Gate,
     adaptive: AdaptiveLimit | None = None,
+    look: LookAtOthers | None = None,
     *,
     threads: bool,
 ) -> TimerLag:
@@ -83,7 +91,7 @@ def _blocking_mode(
     """
     assert threads or permits == 1, "a sync setting has one permit"
     stop, writing = threading.Event(), threading.Lock()
-    permitted = ThreadPermits(adaptive.limit if adaptive else permits, now)
+    permitted = ThreadPermits(adaptive.permits if adaptive else permits, now)
     passing = gate.emitting(adaptive.feeding(permitted, emit) if adaptive and threads else emit)
 
     def emit_locked(record: Record) -> None:
@@ -101,6 +109,8 @@ def _blocking_mode(
         probe: ThreadProbe | ReadProbe = reads
         if threads:
             probe = ending.enter_context(ThreadProbe(now))
+            if look is not None:
+                ending.enter_context(looking_in_thread(look, permitted))
             world = BlockingWorld(now, permitted, send, emit_locked, a_thread_each, stop)
         else:
             send = reads.sending(send)
@@ -112,6 +122,45 @@ def _blocking_mode(
             _join_branches()
             raise
         return probe.lag()
+
+
+@contextmanager
+def looking_in_thread(look: LookAtOthers, permits: Turnstile) -> Iterator[None]:
+    """Look at other processes in a thread, every `LOOK_EVERY` seconds."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(LOOK_EVERY):
+            look(permits)
+
+    thread = threading.Thread(target=run, name="look-at-others", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def looking_in_loop(look: LookAtOthers | None, permits: Turnstile) -> Iterator[None]:
+    """Look at other processes in the running event loop, every `LOOK_EVERY` seconds."""
+    if look is None:
+        yield
+        return
+    loop, handle = asyncio.get_running_loop(), None
+
+    def run() -> None:
+        nonlocal handle
+        handle = loop.call_later(LOOK_EVERY, run)
+        look(permits)
+
+    run()
+    try:
+        yield
+    finally:
+        assert handle is not None, "it has looked once"
+        handle.cancel()
 
 
 def _join_branches() -> None:
@@ -132,6 +181,7 @@ def _async_mode(
     emit: EmitRecord,
     gate: Gate,
     adaptive: AdaptiveLimit | None = None,
+    look: LookAtOthers | None = None,
     *,
     serial: bool,
 ) -> TimerLag:
@@ -155,13 +205,13 @@ def _async_mode(
 
         async with _client(target, now) as client:
             send = through_gate_async(gate, client.send)
-            permitted = AsyncPermits(adaptive.limit if adaptive else permits, now)
+            permitted = AsyncPermits(adaptive.permits if adaptive else permits, now)
             hosting = Hosting(transmitting(gate, _transmit(client, target, now)))
             passing = gate.emitting(adaptive.feeding(permitted, emit) if adaptive else emit)
             world = AsyncWorld(
                 now, permitted, send, passing, is_running, failed.set, serial, hosting, interrupt
             )
-            with LoopProbe(now) as probe, InterruptibleCode():
+            with LoopProbe(now) as probe, InterruptibleCode(), looking_in_loop(look, permitted):
                 # In a task of its own, because a program may cancel the task that it runs in.
                 await asyncio.create_task(run_async(program, world))
                 return probe.lag()

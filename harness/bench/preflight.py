@@ -9,11 +9,13 @@ from pathlib import Path
 
 from harness.bench.cells import expand
 from harness.bench.scenario import Scenario, cell_scenario
+from harness.bench.trial_share import most_shares
 from harness.config.dotenv import with_file
 from harness.config.network import check_environment
 from harness.config.request_settings import NO_KEY, Secrets
 from harness.config.validation_messages import one_line
-from harness.records.errors import PreflightError
+from harness.engine.shared_policy import own_states
+from harness.records.errors import InputError, PreflightError
 from harness.store.run_lock import LOCK
 from harness.workflows.layout import widest
 
@@ -120,6 +122,34 @@ def open_files(scenario: Scenario) -> None:
         f"sweep.permits = {max(scenario.permit_counts)}: needs {needed} open files, but only "
         f"{hard} are allowed; raise the limit (ulimit -n {needed}) or use fewer permits"
     )
+
+
+def check_processes(scenario: Scenario, processes: int) -> None:
+    """Raise InputError if no trial of a scenario can be run by several processes together."""
+    if processes == 1:
+        return
+    option = f"--processes {processes}"
+    if scenario.is_virtual:
+        raise InputError(
+            f"{option}: divides trials in real time, and the time of this scenario is virtual; "
+            "leave it out, or use --jobs to play several trials at once"
+        )
+    begun = [cell_scenario(scenario, cell) for cell in expand(scenario)]
+    if all(
+        most_shares(processes, cell.permits, mine.load.workflows, mine.load.at_once) == 1
+        for cell, mine in zip(expand(scenario), begun, strict=True)
+    ):
+        raise InputError(
+            f"{option}: no setting has two calls and two workflows at once, which processes could "
+            "divide; leave it out, or raise sweep.permits and load.in_flight"
+        )
+    for cell, mine in zip(expand(scenario), begun, strict=True):
+        policy = mine.policy(cell.retry).build(mine.time_scale, mine.endpoint.stream)
+        if any(own_states(layer) is None for layer in policy.layers):
+            raise InputError(
+                f"{option}: the policy {cell.retry!r} has a layer whose state processes cannot "
+                "share; keep it in harness.policies.layers.States, or leave out one of the two"
+            )
 
 
 def most_ready(scenario: Scenario) -> int:

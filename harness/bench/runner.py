@@ -7,11 +7,12 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module, metadata
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -20,19 +21,20 @@ from harness.bench import cells
 from harness.bench.cell_code import code_of_cell
 from harness.bench.endpoint_rest import EndpointRest
 from harness.bench.executors import ExecutorChoice, play_in_order
-from harness.bench.marked_answers import AnswerMarks
-from harness.bench.measured_share import measure_share, trial_record
+from harness.bench.marked_answers import AnswerMarks, SeenAnswers, seen_answers
+from harness.bench.measured_share import ShareFacts, measure_share, trial_record
 from harness.bench.race import TrialBatch, judge_records, trial_batches
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario
 from harness.bench.spending import (
+    SpendingSoFar,
     TokenMeter,
     hopeless_outcomes,
     is_counted,
     limits_of,
 )
 from harness.bench.trial import INTERRUPTED, Tally, is_recorded
-from harness.bench.trial_share import WHOLE_TRIAL
+from harness.bench.trial_share import WHOLE_TRIAL, TrialShare
 from harness.bench.user_code import (
     OUTPUT_FILE,
     code_versions,
@@ -45,11 +47,25 @@ from harness.engine.ledger import Amount, Ledger
 from harness.records.clock import Anchor, ReadClock, monotonic_since, take_anchor
 from harness.records.errors import FirstAnswerError
 from harness.records.ids import new_run_id
-from harness.records.schema import SCHEMA, CellInfo, Record, Run, Spent, Stop, Trial
+from harness.records.schema import (
+    SCHEMA,
+    Attempt,
+    Call,
+    CellInfo,
+    Record,
+    Run,
+    Spent,
+    Stop,
+    Trial,
+    Workflow,
+)
 from harness.records.tune_blocks import TuneBlock
 from harness.store import run_directory
 from harness.store.run_directory import TrialRecords
 from harness.transports.target import Target
+
+if TYPE_CHECKING:
+    from harness.bench.share_processes import ShareProcesses, ShareProgress
 
 ReadTrial = Callable[[], TrialRecords]
 
@@ -78,8 +94,9 @@ class Hooks(NamedTuple):
 
     `record`, `sending` and `tally` are called while a trial is measured, so they must only count.
     In real time, `record` is called with each record when it ends, and `sending` with 1 when an
-    attempt is sent and -1 when it has ended. In virtual time, `tally` is called instead, with what
-    has been counted since its last call. The others are called between trials.
+    attempt is sent and -1 when it has ended. In virtual time, and for a trial that several
+    processes run, `tally` is called instead of `record`, with what has been counted since its last
+    call, and `sending` with the sum of its changes. The others are called between trials.
     """
 
     before_trial: Callable[[CellInfo, int, TrialsLeft], None]
@@ -101,13 +118,15 @@ def run(
     progress: RunProgress | None = None,
     plan: TrialPlan | None = None,
     twin: dict[str, Any] | None = None,
+    processes: int = 1,
 ) -> Run:
     """Run every trial of `scenario` into `directory`, which exists and has no other writer.
 
     `profiles`: by cell id, the profile of the simulated provider; empty for a real model.
     `secrets`: by cell id. `executor`: plays trials in virtual time. `progress`: of the earlier
     sessions of the run. `plan`: chooses the trials while the run goes on; otherwise each setting
-    has its repeats. `twin`: that a new run starts from, as in `Run`. Returns the run
+    has its repeats. `twin`: that a new run starts from, as in `Run`. `processes`: how many run each
+    trial of a new run in real time together. Returns the run
     with its final status. If it is interrupted, the status is `partial`, and all records that had
     ended are saved.
     """
@@ -115,7 +134,15 @@ def run(
     blocks = () if plan else cells.order(swept, scenario.sweep.most_repeats, scenario.seed)
     begun = progress or RunProgress(
         scenario,
-        describe_run(scenario, profiles, swept, blocks, tuned=plan is not None, twin=twin),
+        describe_run(
+            scenario,
+            profiles,
+            swept,
+            blocks,
+            tuned=plan is not None,
+            twin=twin,
+            processes=processes,
+        ),
     )
     begun = begun._replace(output=directory / OUTPUT_FILE)
     run_directory.write_whole(directory / run_directory.RUN_FILE, begun.run)
@@ -124,9 +151,12 @@ def run(
     has_metrics = any(
         mine.endpoint.facts.metrics for mine in cells.scenarios_by_cell(scenario).values()
     )
-    with run_directory.Writer(
-        directory, scenario.transcripts, counted, scenario.records, has_metrics, plan is not None
-    ) as writer:
+    several = begun.run.processes > 1
+    open_writer = partial(
+        run_directory.Writer,
+        directory, scenario.transcripts, counted, scenario.records, has_metrics, plan is not None,
+    )  # fmt: skip
+    with open_writer("start" if several else "none") as writer:
         if plan is None:
             looks = scenario.sweep.looks
             todo = trial_batches(blocks, looks, begun.whole, judge_records(directory))
@@ -135,7 +165,12 @@ def run(
         if begun.run.virtual:
             stopped = _play_all(begun, todo, writer, hooks, executor)
         else:
-            stopped = _measure_all(begun, secrets, todo, writer, hooks, marks)
+            apart = None
+            if several:
+                from harness.bench.share_processes import ShareProcesses
+
+                apart = ShareProcesses(begun.run.processes, begun, partial(open_writer, "join"))
+            stopped = _measure_all(begun, secrets, todo, writer, hooks, marks, apart)
     finished = msgspec.structs.replace(
         marks.marking(begun.run), status="partial" if stopped else "complete", stopped=stopped
     )
@@ -152,8 +187,12 @@ def _measure_all(
     writer: run_directory.Writer,
     hooks: Hooks,
     marks: AnswerMarks,
+    apart: ShareProcesses | None = None,
 ) -> Stop | None:
-    """Run one trial after another in real time; return why they ended early."""
+    """Run one trial after another in real time; return why they ended early.
+
+    `apart`: the processes that run each trial together; None for this one alone.
+    """
     before = time.monotonic_ns()
     now, is_limited = monotonic_since(begun.run.zero), is_counted(begun.scenario)
 
@@ -165,7 +204,12 @@ def _measure_all(
             first = next(todo, None)
             if first is None:
                 return None
+            if apart is not None:  # they start while the servers do
+                running.enter_context(apart)
             endpoints = _started(begun, secrets, first, writer.directory, running)
+            if apart is not None:
+                running.callback(apart.end)  # before the servers end
+                apart.prepare([endpoint.target for endpoint in endpoints.values()])
             starting = time.monotonic_ns() - before  # is not charged to the budget
             limits = limits_of(begun.scenario, begun.run.away + starting)
             is_metered = any(limit is not None for limit in limits)
@@ -179,24 +223,31 @@ def _measure_all(
                 name = endpoint.scenario.endpoint.model_dump_json()  # identifies the endpoint
                 hooks.before_trial(cell, repeat, left)
                 endpoint.server.begin_trial(cell.id, repeat)
-                gate = Gate(
-                    limits,
-                    TokenMeter(endpoint.scenario, begun.run.zero) if is_metered else None,
-                    now,
-                    hooks.sending,
-                    ledger=ledger,
-                    answered=begun.answered or name in answered,
-                    book=book if is_limited else None,
-                    hopeless=hopeless_outcomes(endpoint.scenario),
-                )
-                ended, stopped = _measure(begun, cell, repeat, endpoint, gate, now, writer, hooks)
-                if marks.note(ended.attempts):
+                spending = SpendingSoFar(limits, ledger, begun.answered or name in answered)
+                shares = cells.shares_of_trial(begun, cell, repeat, begun.run.processes)
+                if apart is None or len(shares) == 1:
+                    gate = Gate(
+                        limits,
+                        TokenMeter(endpoint.scenario, begun.run.zero) if is_metered else None,
+                        now,
+                        hooks.sending,
+                        ledger=ledger,
+                        answered=spending.answered,
+                        book=book if is_limited else None,
+                        hopeless=hopeless_outcomes(endpoint.scenario),
+                    )
+                    ended = _measure(begun, cell, repeat, endpoint, gate, now, writer, hooks)
+                else:
+                    ended = _measure_apart(
+                        begun, cell, repeat, endpoint, spending, now, writer, hooks, apart, shares
+                    )
+                if marks.note(ended.seen):
                     begun = begun._replace(run=marks.marking(begun.run))
                     run_directory.write_whole(writer.directory / run_directory.RUN_FILE, begun.run)
-                ledger = gate.ledger
-                if gate.answered:
+                ledger, stopped = ended.spending.ledger, ended.stopped
+                if ended.spending.answered:
                     answered.add(name)
-                _keep(ended.trial, _returning(ended), stopped, begun, writer, hooks)
+                _keep(ended.trial, ended.read, stopped, begun, writer, hooks)
                 if stopped is not None:
                     return stopped
                 rest.begin()
@@ -215,6 +266,19 @@ def _each_trial(
             yield cell, repeat, TrialsLeft(most - done, len(batch.cells)), batch.rest_s
 
 
+class _Ended(NamedTuple):
+    """A trial in real time that has ended, and a function that returns its records.
+
+    `seen`: what its answers show. `spending`: at its end. `stopped`: why it ended early.
+    """
+
+    trial: Trial
+    read: ReadTrial
+    seen: SeenAnswers
+    spending: SpendingSoFar
+    stopped: Stop | None
+
+
 def _measure(
     begun: RunProgress,
     cell: CellInfo,
@@ -224,27 +288,90 @@ def _measure(
     now: ReadClock,
     writer: run_directory.Writer,
     hooks: Hooks,
-) -> tuple[TrialRecords, Stop | None]:
-    """Run one trial in real time. Returns its records and why it ended early."""
+) -> _Ended:
+    """Run one trial in real time, in this process."""
 
     def write(record: Record) -> None:
         writer.append(record)
         hooks.record(record)
 
+    with _sampling(begun, cell, repeat, endpoint, now, writer):
+        facts, seen = measure_share(
+            begun, cell, repeat, WHOLE_TRIAL, endpoint.scenario, endpoint.target, gate, now, write
+        )
+    trial = trial_record(cell, repeat, begun.run.execution, [facts])
+    records = TrialRecords(trial, seen.attempts, seen.calls, seen.workflows)
+    spending = SpendingSoFar(gate.ledger.limits, gate.ledger, gate.answered)
+    return _Ended(trial, lambda: records, seen_answers(seen.attempts), spending, facts.stopped)
+
+
+def _measure_apart(
+    begun: RunProgress,
+    cell: CellInfo,
+    repeat: int,
+    endpoint: RunningEndpoint,
+    spending: SpendingSoFar,
+    now: ReadClock,
+    writer: run_directory.Writer,
+    hooks: Hooks,
+    apart: ShareProcesses,
+    shares: Sequence[TrialShare],
+) -> _Ended:
+    """Run one trial in real time in several processes, which write its records."""
+    from harness.bench.share_processes import ShareTask
+    from harness.bench.together import shared_folder
+
+    def report(progress: ShareProgress) -> None:
+        hooks.tally(progress.tally)
+        hooks.sending(progress.sending)
+
+    written = run_directory.RecordsFrom(writer.directory)
+    with shared_folder() as folder, _sampling(begun, cell, repeat, endpoint, now, writer):
+        began, cpu = now(), time.process_time_ns()
+        ended = apart.measure(
+            [ShareTask(cell, repeat, share, endpoint.target, spending, folder) for share in shares],
+            endpoint.scenario,
+            report,
+        )
+        cpu = time.process_time_ns() - cpu
+    own = ShareFacts((began, now()), cpu, 0)
+    facts = [share.facts for share in ended.shares] or [own]
+    trial = msgspec.structs.replace(
+        trial_record(cell, repeat, begun.run.execution, facts),
+        cpu=cpu + sum(share.facts.cpu for share in ended.shares),
+        interrupted=ended.stopped is not None,
+        processes=len(shares),
+    )
+
+    def read() -> TrialRecords:
+        return TrialRecords(
+            trial, written.read(Attempt), written.read(Call), written.read(Workflow)
+        )
+
+    seen = [share.seen for share in ended.shares]
+    marked = SeenAnswers(any(one.marked for one in seen), any(one.unmarked for one in seen))
+    return _Ended(trial, read, marked, ended.spending, ended.stopped)
+
+
+@contextmanager
+def _sampling(
+    begun: RunProgress,
+    cell: CellInfo,
+    repeat: int,
+    endpoint: RunningEndpoint,
+    now: ReadClock,
+    writer: run_directory.Writer,
+) -> Iterator[None]:
+    """Read the metrics of the server during a trial, and write them at its end."""
     from harness.bench.server_metrics import sampling
 
-    server, target = endpoint.server, endpoint.target
-    trial_key = (cell.id, repeat, begun.run.execution)
+    server, key = endpoint.server, (cell.id, repeat, begun.run.execution)
     with sampling(
-        server.metrics_url, server.metrics_key, now, trial_key, target.request
+        server.metrics_url, server.metrics_key, now, key, endpoint.target.request
     ) as samples:
-        facts, seen = measure_share(
-            begun, cell, repeat, WHOLE_TRIAL, endpoint.scenario, target, gate, now, write
-        )
+        yield
     for sample in samples:
         writer.append(sample)
-    trial = trial_record(cell, repeat, begun.run.execution, [facts])
-    return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows), facts.stopped
 
 
 def _play_all(
@@ -281,10 +408,6 @@ def _play_all(
             yield tasks
 
     return play_in_order(executor.open(begun), each_batch(), keep, hooks.tally)
-
-
-def _returning(ended: TrialRecords) -> ReadTrial:
-    return lambda: ended
 
 
 def _keep(
@@ -389,10 +512,11 @@ def describe_run(
     *,
     tuned: bool = False,
     twin: dict[str, Any] | None = None,
+    processes: int = 1,
 ) -> Run:
     """Return the record of a run that begins now.
 
-    `profiles`: as in `run`. `tuned`, `twin`: as in `Run`.
+    `profiles`: as in `run`. `tuned`, `twin`, `processes`: as in `Run`.
     """
     own = cells.scenarios_by_cell(scenario)
     prices = {cell: mine.price.as_dict() if mine.price else None for cell, mine in own.items()}
@@ -428,6 +552,7 @@ def describe_run(
         prices={cell: other for cell, other in prices.items() if other != price},
         tuned=tuned,
         twin=twin,
+        processes=processes,
         versions={
             "harness": harness.__version__,
             "python": platform.python_version(),

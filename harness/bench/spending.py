@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 from harness.bench.scenario import Scenario
 from harness.bench.trial import INTERRUPTED
@@ -29,6 +30,14 @@ from harness.records.schema import Attempt, Stop, Tokens
 _TOKENS_PER_MESSAGE = 16
 _TOKENS_PER_REQUEST = 64
 _BYTES_A_TOKEN = 4
+
+
+class SpendingSoFar(NamedTuple):
+    """The budget of a trial at its start. `answered`: the endpoint has had a good answer."""
+
+    limits: BudgetLimits
+    ledger: Ledger
+    answered: bool
 
 
 def is_counted(scenario: Scenario) -> bool:
@@ -110,7 +119,7 @@ class TokenMeter:
         self._price = scenario.price
         self._anchor = anchor
         self._lock = threading.Lock()
-        self._most = Amount()
+        self.most = Amount()
         self._added = sum(len(json.dumps(body).encode()) for body in scenario.endpoint.facts.bodies)
 
     def worst(self, effect: Send) -> Amount:
@@ -123,7 +132,7 @@ class TokenMeter:
         written = request.max_tokens or 0
         nano_usd = math.ceil(worst_usd(self._price, read, written) * NANO) if self._price else 0
         worst = Amount(1, read + written, nano_usd)
-        return Amount(*map(max, worst, self._most))
+        return Amount(*map(max, worst, self.most))
 
     def used(self, worst: Amount, reply: Reply) -> Amount:
         """Return what an attempt used.
@@ -144,7 +153,7 @@ class TokenMeter:
             used = self._amount(tokens, reply)
         if used.tokens > worst.tokens or used.nano_usd > worst.nano_usd:
             with self._lock:
-                self._most = Amount(*map(max, self._most, used))
+                self.most = Amount(*map(max, self.most, used))
         return used
 
     def _amount(self, tokens: Tokens, reply: Reply) -> Amount:

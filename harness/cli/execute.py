@@ -57,6 +57,13 @@ from harness.telemetry.resource import RESOURCE_VARIABLE, parse_pairs
 
 EXIT_BUDGET = 3
 EXIT_NO_SUCCESS = 1
+_EXIT_STOPPED = {
+    "budget": EXIT_BUDGET,
+    "interrupt": EXIT_INTERRUPTED,
+    "first_call": EXIT_INTERRUPTED,
+    "lost_process": HarnessError.exit_code,
+}
+"""The exit code of a run that ended early, by what ended it."""
 
 
 def start_run(
@@ -105,6 +112,7 @@ def resume_run(options: argparse.Namespace) -> int:
         if was_complete and not options.quiet:
             warn(f"{directory}: the run is complete, so nothing is left to run")
         _tell_code(scenario, options)
+        _require_same_processes(progress.run, options)
         with refusing_requests(scenario):
             check_code(scenario)
             keys = _preflight(scenario, options)
@@ -119,9 +127,19 @@ def resume_run(options: argparse.Namespace) -> int:
             )
 
 
+def _require_same_processes(run: Run, options: argparse.Namespace) -> None:
+    if options.processes not in (None, run.processes):
+        raise InputError(
+            f"--processes {options.processes}: the run began with {run.processes}, and a resumed "
+            "run keeps that number, so that all its trials measure the same; leave it out"
+        )
+
+
 def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Secrets]:
     """Check that the run can begin, and return the secrets of its endpoints by cell id."""
     executor = chosen_executor(scenario, options.jobs, options.dask)
+    if options.processes is not None:
+        preflight.check_processes(scenario, options.processes)
     open_target(options.otlp, os.environ)
     open_target(options.otlp, os.environ, signal="metrics")
     require_address(os.environ)
@@ -207,7 +225,10 @@ def _execute(
         hooks = _hooks(view, traces, counters, log, views)
         executor = chosen_executor(scenario, options.jobs, options.dask)
         plan = _tune_plan(directory, view, views, silent) if is_tune else None
-        finished = run(scenario, profiles, keys, directory, hooks, executor, progress, plan, twin)
+        finished = run(
+            scenario, profiles, keys, directory, hooks, executor, progress, plan, twin,
+            options.processes or 1,
+        )  # fmt: skip
     account = None
     try:
         with views.making("the traces", views.traces_again):
@@ -243,8 +264,11 @@ def _show(
         summary = _summarise(finished, directory, views)
     if account is not None:
         _warn_of_delivery(account, directory)
-    if finished.stopped is not None and finished.stopped.by == "budget":
-        warn(f"stopped: {finished.stopped.because}")
+    stopped = finished.stopped
+    if stopped is not None and stopped.by == "budget":
+        warn(f"stopped: {stopped.because}")
+    if stopped is not None and stopped.by == "lost_process":
+        warn(f"stopped: {stopped.because}; {_next_command(finished, directory)}")
     interrupted = finished.stopped is not None and finished.stopped.by == "interrupt"
     if interrupted and (options.quiet or options.json or summary is None):
         warn(f"interrupted; {_next_command(finished, directory)}")
@@ -352,7 +376,7 @@ def _hooks(
 
     def after_trial(the_run: Run, read: ReadTrial) -> None:
         records = read()
-        if the_run.virtual:  # its records have not been passed to `record`
+        if the_run.virtual or the_run.processes > 1:  # its records have not been passed to `record`
             ended: list[Record] = [*records.attempts, *records.calls]
             for one in ended:
                 log_record(one)
@@ -461,7 +485,7 @@ def _rerun(options: argparse.Namespace, scenario: Scenario, *, is_tune: bool) ->
 
 def _exit_code(finished: Run, summary: Summary | None) -> int:
     if finished.stopped is not None:
-        return EXIT_BUDGET if finished.stopped.by == "budget" else EXIT_INTERRUPTED
+        return _EXIT_STOPPED[finished.stopped.by]
     if summary is None:
         return HarnessError.exit_code
     rates = [cell.success_rate.value for cell in summary.cells if cell.success_rate]

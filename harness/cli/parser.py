@@ -147,6 +147,11 @@ def _add_run_options(add: _Add) -> None:
         "run the trials on the workers of this Dask cluster, for example tcp://10.0.0.5:8786, or "
         "the path of a scheduler file (docs/cluster.md)",
     )
+    processes = (
+        "number of processes that run each trial in real time together, where one core is not "
+        "enough for the client (default: 1)"
+    )
+    add("--processes N", processes, type=positive)
     add("--verbose", "print all tables, the code to paste and all advice after the answer")
     add("--quiet", "show only errors")
     add("--json", "print summary.json instead of the answer")

@@ -124,7 +124,7 @@ def permits_for(
     if isinstance(settings.permits, int):
         return kind(settings.permits, now), emit
     adaptive = AdaptiveLimit(settings.permits.limiter(1.0), now())
-    permits = kind(adaptive.limit, now)
+    permits = kind(adaptive.permits, now)
     return permits, adaptive.feeding(permits, emit)
 
 

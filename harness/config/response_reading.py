@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
@@ -51,7 +50,7 @@ class ReadingTerms(NamedTuple):
 
     strict: bool = False
     limits: ResponseLimits = ResponseLimits()
-    finish_reasons: Mapping[str, FinishMeaning] = MappingProxyType({})
+    finish_reasons: Mapping[str, FinishMeaning] = {}
 
 
 DEFAULT_TERMS = ReadingTerms()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -35,6 +36,7 @@ from harness.engine.ledger import (
     committed,
     settle,
 )
+from harness.engine.shared_cell import SharedCell, SharedFlag, SharedState
 from harness.engine.waiting import BlockingWait, Turn, Waits, wait_async, wait_blocking
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
@@ -73,7 +75,12 @@ class FirstCallError(Exception):
 
 
 class Meter(Protocol):
-    """Measures what attempts use."""
+    """Measures what attempts use. `most`: the most that an attempt has used beyond its worst case.
+
+    Later attempts are assumed to use at least as much.
+    """
+
+    most: Amount
 
     def worst(self, effect: Send) -> Amount:
         """Return the worst case of an attempt."""
@@ -114,9 +121,10 @@ class Gate:
     passed when it read 0. `sending` is called with 1 when an attempt is sent and with -1 when it
     has ended. `ledger`: the amounts that are spent and reserved. `answered`: whether an answer has
     shown that requests can succeed. If each trial has its own gate, they start with the values
-    after the earlier trials. `book` is called with the sum of spent and reserved amounts, before an
-    attempt is sent and after it has ended. `hopeless`: the outcomes of a first attempt that end the
-    run. `send_by`: from when on nothing is sent, by `now`.
+    after the earlier trials. `shared`: the state that the gates of several processes have in
+    common; `answers`: what `answered` is for them. `book` is called with the sum of spent and
+    reserved amounts, before an attempt is sent and after it has ended. `hopeless`: the outcomes of
+    a first attempt that end the run. `send_by`: from when on nothing is sent, by `now`.
     """
 
     def __init__(
@@ -131,6 +139,8 @@ class Gate:
         answered: bool = False,
         book: Callable[[Amount], None] | None = None,
         hopeless: Collection[str] = HOPELESS,
+        shared: SharedCell | None = None,
+        answers: SharedFlag | None = None,
     ) -> None:
         self._book = book
         self._ends_run = hopeless
@@ -138,7 +148,9 @@ class Gate:
         self._meter = meter
         self._elapsed = elapsed
         self.now = now
-        self._lock = threading.Lock()
+        self._shared = None if shared is None else SharedState(shared, self._load, self._dump)
+        self._lock: AbstractContextManager[object] = self._shared or threading.Lock()
+        self._answers = answers
         self.ledger = ledger or Ledger(limits)
         self.send_by = None if limits.seconds is None else round(limits.seconds * SECOND) - elapsed
         self._refusal: BudgetRefusal | None = None
@@ -158,8 +170,8 @@ class Gate:
         if self._meter is None:
             self._sending(1)
             return _NOTHING
-        worst = self._meter.worst(effect)
         with self._lock:
+            worst = self._meter.worst(effect)
             return worst if not self._line and self._reserve(worst) else None
 
     def waiting(self, turn: Turn, effect: Send) -> Waits[Entry]:
@@ -216,9 +228,8 @@ class Gate:
         if self._meter is None:
             self._sending(-1)
             return
-        used = self._meter.used(worst, reply)
         with self._lock:
-            self._settle(worst, used)
+            self._settle(worst, self._meter.used(worst, reply))
             if self._book is not None:
                 self._book(committed(self.ledger))
             self._serve()
@@ -266,9 +277,39 @@ class Gate:
 
     def _judge(self, attempt: Attempt) -> None:
         if attempt.outcome in self._ends_run:
-            self._hopeless = attempt
+            if self._answers is not None and self._answers.is_set():
+                self.answered = True  # in another process
+            else:
+                self._hopeless = attempt
         elif attempt.status is not None and attempt.status < 300:
             self.answered = True
+            if self._answers is not None:
+                self._answers.set()
+
+    @property
+    def refusal(self) -> BudgetRefusal | None:
+        """Why the budget sends no other attempt; None as long as it does."""
+        return self._refusal
+
+    def look(self) -> bool:
+        """Let attempts in for which other processes have made room.
+
+        Returns whether the trial of this process is over without a call that is told so: the budget
+        refused one of another process, nothing is in flight, and no attempt waits here.
+        """
+        if self._shared is not None and self._shared.is_new:
+            with self._shared:
+                self._serve()
+                self._end_waits()
+        return self._refusal is not None and not self._in_flight and not self._line
+
+    def _load(self, state: Any) -> None:
+        self.ledger, self._refusal, most = state
+        if self._meter is not None:
+            self._meter.most = most
+
+    def _dump(self) -> Any:
+        return self.ledger, self._refusal, self._meter and self._meter.most
 
     def _reserve(self, worst: Amount) -> bool:
         """Reserve the worst case of an attempt if there is room; note a final refusal."""

@@ -24,8 +24,32 @@ LEAD = SECOND // 10
 """How many nanoseconds before its first arrival a wave is prepared."""
 
 
-def closed_loop(starts: Sequence[Start], in_flight: int) -> Program[None]:
-    """Run the workflows in order, at most `in_flight` at once; each is ready with a free slot."""
+Agree = Callable[[], int | None]
+"""Returns the moment at which all processes of a trial begin its load; None until all are ready."""
+
+_AGREED_EVERY = SECOND // 500
+"""Nanoseconds between two questions whether all are ready."""
+
+
+def begin_together(agree: Agree | None) -> Program[int]:
+    """Return the time at which the load begins: now, or for several processes when they agree."""
+    if agree is None:
+        return (yield from now())
+    while (moment := agree()) is None:
+        yield from sleep((yield from now()) + _AGREED_EVERY)
+    yield from sleep(moment)
+    return moment
+
+
+def closed_loop(
+    starts: Sequence[Start], in_flight: int, agree: Agree | None = None
+) -> Program[None]:
+    """Run the workflows in order, at most `in_flight` at once; each is ready with a free slot.
+
+    `agree`: when to begin, None for at once.
+    """
+    if agree is not None:
+        yield from begin_together(agree)
     waiting = deque(starts)
     slots = min(in_flight, len(starts))
     yield from fan_out([_slot(waiting) for _ in range(slots)])
@@ -41,14 +65,16 @@ def _slot(waiting: deque[Start]) -> Program[None]:
         yield from start(ready)
 
 
-def open_loop(starts: Sequence[Start], arrivals: Sequence[int]) -> Program[None]:
+def open_loop(
+    starts: Sequence[Start], arrivals: Sequence[int], agree: Agree | None = None
+) -> Program[None]:
     """Start each workflow when it is due, `arrivals` nanoseconds after the start of this program.
 
     A workflow is ready when it is due, even if it starts later. So in sync mode the queue is part
     of its latency. Each time counts from the start of this program, so a late start delays no
-    later one. `arrivals` ascend.
+    later one. `arrivals` ascend. `agree`: as in `closed_loop`; what it returns is the start.
     """
-    began = yield from now()
+    began = yield from begin_together(agree)
     due = [began + arrival for arrival in arrivals]
     if len(starts) <= WAVE:
         yield from _each_when_due(starts, due)

@@ -47,6 +47,11 @@ class PermitQueue(Generic[_Ticket]):
         """The permits that are in use."""
         return self.permits - self._free
 
+    @property
+    def waiting(self) -> int:
+        """The tickets in the queue."""
+        return len(self._waiting)
+
     def resize(self, permits: int) -> list[_Ticket]:
         """Change how many permits there are; return the tickets that get one, in their order."""
         self._free += permits - self.permits
@@ -168,6 +173,11 @@ class Turnstile:
     def in_use(self) -> int:
         """The permits that are in use."""
         return self._line.in_use
+
+    @property
+    def wanted(self) -> int:
+        """The permits that are in use, and those that calls wait for."""
+        return self._line.in_use + self._line.waiting
 
     def _parked(self, turn: Turn, bell: Hashable, until: int | None) -> Waits[None]:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 from harness.policies.protocol import Admission, Asking, Ended, HedgeRule, RetryVerdict
@@ -45,3 +45,11 @@ class States:
     def put(self, phase: str, state: Any) -> None:
         """Replace the state of `phase`."""
         self._states[self.key(phase)] = state
+
+    def by_key(self) -> dict[str | None, Any]:
+        """Return the states that are not fresh, by their keys."""
+        return dict(self._states)
+
+    def replace(self, states: Mapping[str | None, Any]) -> None:
+        """Replace all states."""
+        self._states = dict(states)

@@ -296,11 +296,12 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One (cell, repeat): one line of trials.jsonl, written at the end of the trial.
 
     `start`, `end`: first workflow ready, last workflow done. `cpu`: nanoseconds of processor time
-    of this process. `loop_lag`: histogram of the nanoseconds by which timers ran late, of the event
-    loop or of a thread, as read; see `records.timer_lag`. `late_timers`: those that were late by
-    1 ms or more; in sync, each first text, due when it arrived; None in runs of earlier versions.
-    `recording`: the part of `cpu` for writing records, 0 if not measured. `limits`: of a cell whose
-    permits adapt, the limit at the start and after each change; empty for a fixed number.
+    of the client's process. `loop_lag`: histogram of the nanoseconds by which timers ran late, of
+    the event loop or of a thread, as read; see `records.timer_lag`. `late_timers`: those that were
+    late by 1 ms or more; in sync, each first text, due when it arrived; None in runs of earlier
+    versions. `recording`: the part of `cpu` for writing records, 0 if not measured. `limits`: of a
+    cell whose permits adapt, the limit at the start and after each change; empty for a fixed
+    number. `processes`: how many ran the trial together; `cpu` and `recording` are their sums.
     """
 
     cell: str
@@ -314,6 +315,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     interrupted: bool = False
     recording: Nanoseconds[int] = 0
     limits: tuple[LimitChange, ...] = ()
+    processes: CountUnit[int] = 1
 
 
 class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -380,12 +382,13 @@ class CellInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a run ended early: Ctrl-C, a budget, or a first answer after which no call can succeed.
+    """Why a run ended early: Ctrl-C, a budget, a first answer after which no call can succeed, or a
+    process of the run that died.
 
     `because`: the reason in one line.
     """
 
-    by: Literal["interrupt", "budget", "first_call"]
+    by: Literal["interrupt", "budget", "first_call", "lost_process"]
     because: str
 
 
@@ -428,7 +431,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     swept key changes them. `marked_answers`: of an endpoint that the harness does not simulate; if
     any answer is marked, `simulated` is true from then on. `tuned`: the trials were chosen while
     the run went on; tune.jsonl says how. Then `cells` are all settings that could be chosen.
-    `twin`: the profile of the twin that a tune started from, None without one.
+    `twin`: the profile of the twin that a tune started from, None without one. `processes`: how
+    many run each trial together, at most, as `--processes` says.
     """
 
     schema: SchemaVersion[int]
@@ -458,6 +462,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     marked_answers: MarkedAnswers = "none"
     tuned: bool = False
     twin: dict[str, Any] | None = None
+    processes: CountUnit[int] = 1
 
     def cell_scenario(self, cell: CellInfo) -> dict[str, Any]:
         """Return the scenario of one cell: the run's, with the cell's values of the swept keys."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import gc
 import math
 import os
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn, TypeVar
+from typing import BinaryIO, Literal, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
@@ -97,6 +98,10 @@ class TrialRecords(NamedTuple):
     workflows: list[Workflow]
 
 
+OtherWriters = Literal["none", "start", "join"]
+"""Whether other processes append to the files of a run at the same time as a writer."""
+
+
 class Writer:
     """Appends records to a run directory. Use it as a context manager.
 
@@ -106,6 +111,10 @@ class Writer:
     Incomplete last lines and files of an earlier
     session are removed. What cannot be written completely is removed, and nothing is written after
     it. So a full disk leaves a directory that can be read and resumed.
+    `others`: processes that append to the same files at the same time, each with a writer of its
+    own. "none"; "start" where this one starts before them; "join" where it starts after that one.
+    Each line is written under a lock of its file, and removes an incomplete line of a process that
+    was killed before it.
     """
 
     def __init__(
@@ -116,7 +125,9 @@ class Writer:
         records: RecordsKept = "full",
         server: bool = False,
         tune: bool = False,
+        others: OtherWriters = "none",
     ) -> None:
+        self._others = others
         self.directory = directory
         is_summary = records == "summary"
         unwanted: dict[type, bool] = {
@@ -130,14 +141,16 @@ class Writer:
         self._failed: StorageError | None = None
 
     def __enter__(self) -> Writer:
-        for path in (self.directory / TRIALS_FOLDER).glob(f"*{_PART}"):
+        is_first = self._others != "join"
+        for path in (self.directory / TRIALS_FOLDER).glob(f"*{_PART}") if is_first else ():
             with writing(path):
                 path.unlink()
         for kind in self._kinds:
             path = self.directory / FILES[kind]
             try:
-                cut_torn_line(path)
-                self._files[kind] = path.open("ab", buffering=0)
+                if is_first:
+                    cut_torn_line(path)
+                self._files[kind] = path.open("a+b", buffering=0)
             except OSError as error:
                 self._close()
                 raise _not_written(path, error) from error
@@ -166,7 +179,23 @@ class Writer:
             return
         if self._failed is not None:
             raise self._failed
-        file, written = self._files[kind], 0
+        file = self._files[kind]
+        if self._others == "none":
+            self._write(file, lines)
+            return
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            end = file.seek(0, os.SEEK_END)  # others have written
+            if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+                cut_torn_line(self.directory / FILES[kind])
+                file.seek(0, os.SEEK_END)
+            self._write(file, lines)
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _write(self, file: BinaryIO, lines: bytes) -> None:
+        """Append lines to a file whose position is its end."""
+        written = 0
         try:
             written = file.write(lines)
             if written == len(lines):
@@ -357,6 +386,26 @@ def each(directory: Path, kind: type[_T]) -> Iterator[_T]:
 
         for trial in trial_files(directory, read_run(directory)):
             yield from trial.read().each(kind)
+
+
+class RecordsFrom:
+    """The records that are appended to a run from now on."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        paths = {kind: directory / FILES[kind] for kind in (Attempt, Call, Workflow)}
+        self._starts: dict[type, int] = {
+            kind: path.stat().st_size if path.exists() else 0 for kind, path in paths.items()
+        }
+
+    def read(self, kind: type[_T]) -> list[_T]:
+        """Return the attempts, calls or workflows, in the order written. Raises StorageError."""
+        path = self._directory / FILES[kind]
+        if not path.exists():
+            return []
+        with opened(path) as file:
+            file.seek(self._starts[kind])
+            return list(decode_lines(file, path, kind))
 
 
 def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript], int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from harness.config.request_settings import ClientKind, RequestSettings
@@ -33,8 +32,8 @@ class Target(NamedTuple):
     run_id: str
     anchor: Anchor
     simulated: bool
-    extra_body_by_phase: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
-    settings: Mapping[str, str] = MappingProxyType({})
+    extra_body_by_phase: Mapping[str, Mapping[str, Any]] = {}
+    settings: Mapping[str, str] = {}
     reuse_connections: bool = True
     own_server: bool = False
     reading: ReadingTerms = DEFAULT_TERMS

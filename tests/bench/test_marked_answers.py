@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from harness.bench.marked_answers import AnswerMarks
+from harness.bench.marked_answers import AnswerMarks, seen_answers
 from harness.bench.resume import RunProgress
 from harness.bench.scenario_file import parse_scenario
 from harness.records.schema import Attempt, MarkedAnswers, Run
@@ -24,7 +24,7 @@ UNANSWERED = make_attempt(outcome="connect_failed", status=None)
 def marked(run: Run, *trials: list[Attempt], answered: bool = False) -> Run:
     marks = AnswerMarks(RunProgress(SCENARIO, run, answered=answered))
     for attempts in trials:
-        assert marks.note(attempts) == (marks.marking(run) != run)
+        assert marks.note(seen_answers(attempts)) == (marks.marking(run) != run)
         run = marks.marking(run)
     return run
 

@@ -45,6 +45,8 @@ ANSWER: Sequence[Step] = [
 class NoMeter:
     """Counts nothing."""
 
+    most = Amount()
+
     def worst(self, effect: Send) -> Amount:
         return Amount()
 

@@ -68,6 +68,8 @@ BUSY = Says("unavailable", status=503, tokens=Tokens())
 class CountingMeter:
     """An attempt may use `max_tokens` and does use what its reply says."""
 
+    most = Amount()
+
     def worst(self, effect: Send) -> Amount:
         return Amount(1, effect.request.max_tokens or 0)
 

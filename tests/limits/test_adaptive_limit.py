@@ -130,7 +130,7 @@ def test_every_attempt_is_fed_once_and_its_changes_are_kept() -> None:
     assert adaptive.changes == [LimitChange(100, 4), LimitChange(300, 6), LimitChange(400, 2)]
     assert adaptive.limit == 2
     assert permits.in_use == 3
-    told = adaptive._state.seen
+    told = adaptive._use.state.seen
     assert [one.result for one in told] == ["ok", "rate_limited", "failed"]
     assert [one.limit for one in told] == [4, 4, 6]
     assert told[0] == Observation(200, "ok", 150, 160, 30, None, 3, 3.0, 4)
@@ -149,7 +149,7 @@ def test_the_calls_before_a_trial_are_not_fed() -> None:
 def test_where_no_tokens_are_reported_the_chunks_of_the_stream_count() -> None:
     adaptive, _, _, emit = fed(_Script(4, 4), 1)
     emit(make_attempt(tokens=Tokens(), chunks=12))
-    assert adaptive._state.seen[0].tokens == 12
+    assert adaptive._use.state.seen[0].tokens == 12
 
 
 def test_a_limit_is_fed_although_the_function_that_takes_the_records_fails() -> None:

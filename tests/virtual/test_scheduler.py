@@ -40,6 +40,8 @@ T = TypeVar("T")
 class Counting:
     """Counts attempts."""
 
+    most = Amount()
+
     def worst(self, effect: Send) -> Amount:
         return Amount(1)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.bench.cells import expand
+from harness.bench.child_processes import interrupts_deferred
 from harness.bench.executors import play_in_order
 from harness.bench.resume import RunProgress
 from harness.bench.runner import Hooks, run
@@ -20,7 +21,7 @@ from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import parse_scenario
 from harness.bench.trial import Tally
 from harness.bench.virtual import Played, Task
-from harness.bench.workers import Workers, interrupts_deferred
+from harness.bench.workers import Workers
 from harness.records.errors import HarnessError
 from harness.records.schema import Workflow
 from harness.simulator.profiles import load_profile
@@ -166,7 +167,7 @@ def test_an_interrupt_while_the_processes_are_started_leaves_none_of_them(
         yield
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.bench.workers._interrupts_blocked", interrupted)
+    monkeypatch.setattr("harness.bench.workers.interrupts_blocked", interrupted)
     stopped = play_in_order(Workers(2, setting), [tasks(setting)], nothing, nothing)
     assert getattr(stopped, "by", None) == "interrupt"
     assert multiprocessing.active_children() == []

@@ -106,7 +106,7 @@ def virtual_loop_mode(
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualEventLoop), "the runner has made it"
         loop.end_waits = hosting.end_all
-        permits = AsyncPermits(adaptive.limit if adaptive else trial.permits, clock.now)
+        permits = AsyncPermits(adaptive.permits if adaptive else trial.permits, clock.now)
         world = AsyncWorld(
             clock.now,
             permits,

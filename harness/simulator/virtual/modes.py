@@ -67,7 +67,7 @@ def virtual_async_mode(
     adaptive: AdaptiveLimit | None = None,
 ) -> None:
     """Run `program` with one task for each workflow and branch."""
-    permits = Turnstile(adaptive.limit if adaptive else trial.permits, clock.now)
+    permits = Turnstile(adaptive.permits if adaptive else trial.permits, clock.now)
     if adaptive is not None:
         emit = adaptive.feeding(permits, emit)
     Scheduler(clock, VirtualProvider(trial), permits, gate, emit).run(program)
