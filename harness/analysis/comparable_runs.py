@@ -60,6 +60,11 @@ def differences_of_runs(
             f"time scales differ ({base.time_scale:g} and {new.time_scale:g}): what the client "
             "itself costs weighs more at the smaller one"
         )
+    if base.processes != new.processes:
+        yield (
+            f"processes differ: {base.processes} and {new.processes} run each trial; all times "
+            "include what the client takes"
+        )
     every = list(pairs)
     yield from dict.fromkeys(text for pair in every for text in _noted(*pair))
     for which, side in (("first", 0), ("second", 1)):

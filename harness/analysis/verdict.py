@@ -185,7 +185,8 @@ def _conclude(readings: Iterable[_Reading]) -> tuple[str, tuple[str, ...]]:
 
 
 def _processor_share(cell: CellRecords) -> float:
-    whole = sum(trial.end - trial.start for trial in cell.trials.values())
+    """Return the processor time of a process of the client, as a share of one core."""
+    whole = sum(trial.processes * (trial.end - trial.start) for trial in cell.trials.values())
     return sum(trial.cpu for trial in cell.trials.values()) / whole if whole > 0 else 0.0
 
 

@@ -62,7 +62,10 @@ class SharedCell:
 
     def write(self, value: Any) -> None:
         """Replace the value; only with the lock. Raises ValueError if it is too large."""
-        data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        self.write_pickled(_pickled(value))
+
+    def write_pickled(self, data: bytes) -> None:
+        """Replace the value by one that has been pickled, as `write` does."""
         if len(data) > _HELD:
             raise ValueError(f"a shared value has {len(data)} bytes, more than {_HELD}")
         version = self.version + 1
@@ -75,12 +78,15 @@ class SharedCell:
         return _VERSION.size + (version & 1) * _MOST
 
 
+def _pickled(value: Any) -> bytes:
+    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
 class SharedState:
     """A lock under which an object has the state that the processes share. A context manager.
 
     `load` gives the object a state, `dump` returns the state that it has: a value that can be
-    pickled, and is equal to another one if nothing changed. The state that the object has at first
-    counts as long as no process has changed it.
+    pickled. The state that the object has at first counts as long as no process has changed it.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class SharedState:
         self._load = load
         self._dump = dump
         self._version = 0
+        self._before: bytes | None = None
         self._threads = threading.Lock()
 
     @property
@@ -104,17 +111,20 @@ class SharedState:
             if self.is_new:
                 self._load(self._cell.read())
                 self._version = self._cell.version
-            self._before = self._dump()
+                self._before = None
+            if self._before is None:
+                self._before = _pickled(self._dump())
         except BaseException:
             self._release()
             raise
 
     def __exit__(self, *error: object) -> None:
         try:
-            after = self._dump()
+            # Compared as bytes: named tuples of different types can be equal.
+            after = _pickled(self._dump())
             if after != self._before:
-                self._cell.write(after)
-                self._version = self._cell.version
+                self._cell.write_pickled(after)
+                self._before, self._version = after, self._cell.version
         finally:
             self._release()
 

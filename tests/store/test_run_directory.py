@@ -140,7 +140,7 @@ DEFAULTS: dict[type, dict[str, Any]] = {
     Workflow: {"phases": [], "error": None, "own_code": 0, "own_retries": 0, "ok": None},
     Trial: {
         "cpu": 0, "loop_lag": {}, "late_timers": None, "interrupted": False, "recording": 0,
-        "limits": [],
+        "limits": [], "processes": 1,
     },
     Transcript: {"branch": None},
 }  # fmt: skip

@@ -145,6 +145,7 @@ def environment(run: Run) -> Definitions:
         ("endpoint", endpoint_text(run)),
         ("versions", ", ".join(f"{name} {value}" for name, value in run.versions.items())),
         ("host", ", ".join(f"{name} {value}" for name, value in run.host.items())),
+        *([("processes of a trial", str(run.processes))] if run.processes > 1 else ()),
     ]
     for key in swept_keys(run.cells):
         told.append((key.key, "; ".join(key.legend() or map(value_text, key.values))))
