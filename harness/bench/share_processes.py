@@ -211,9 +211,15 @@ class ShareProcesses:
         self._stop(running, Stop(by="lost_process", because=because))
 
     def _stop(self, running: _RunningTrial, stop: Stop) -> None:
-        """End the other shares. The first reason counts, but a lost process before others."""
-        if running.stopped is None or stop.by == "lost_process":
+        """End the other shares. The first reason counts, but a lost process before others.
+
+        Each is interrupted once, because a second interruption would act at once.
+        """
+        is_first = running.stopped is None
+        if is_first or stop.by == "lost_process":
             running.stopped = stop
+        if not is_first:
+            return
         for line in running.busy:
             pid = self._processes[line].pid
             assert pid is not None, "it was started"
