@@ -155,12 +155,12 @@ LIMITED = ["--set", "workflow.max_tokens={step=400, tools=400}"]
 
 def test_tokens_of_a_budget_hold_for_all_processes(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    code, said = divided(scenario_file(tmp_path), out, 3, "--set", "budget.tokens=6000", *LIMITED)
+    code, said = divided(scenario_file(tmp_path), out, 3, "--set", "budget.tokens=3000", *LIMITED)
     assert code == 3, said
     used = sum(
         (one.tokens.input or 0) + (one.tokens.output or 0) for one in served(read_records(out))
     )
-    assert 0 < used <= 6_000
+    assert 0 < used <= 3_000
 
 
 BROKEN = """
