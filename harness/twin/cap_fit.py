@@ -13,13 +13,18 @@ import numpy as np
 
 from harness.records.failures import CANCELLED
 from harness.twin.in_flight import active_at, active_before
-from harness.twin.observations import CLIENT_TIMEOUTS, Flags, Integers, Observations
+from harness.twin.observations import CLIENT_TIMEOUTS, Flags, Floats, Integers, Observations
 
 _LEAST = 3
 _WRONG_ADMISSIONS = 0.1
 _CLOSE = 0.05
-LATE_ENDS = 0.05
+_ODDS = 5
+"""How many times the odds of a refusal are higher at a cap than below it, at least, where most
+admissions at it are taken for those of a client that sees the ends of requests late."""
+_LATE_ENDS = 0.05
 """By how much later than the provider a client sees the end of a request, as a share of it."""
+_MOST_LATE = 0.25
+"""The same at most, for a client that is busy: a longer time would hide every admission."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def fit_cap(seen: Observations, refused: Flags, most_wrong: float = _WRONG_ADMIS
     most = int(before.max()) + 1
     if refused.sum() < _LEAST:
         return CapFit(None, most, 0, 0, nothing)
-    late = LATE_ENDS * float(np.median(until - sent))
+    late = late_ends(seen, served)
     met = active_at(seen.sent[refused], sent, until)
     cap, wrong = _threshold(met, before, active_before(sent, until - late), most_wrong)
     if cap is None:
@@ -77,6 +82,16 @@ def fit_cap(seen: Observations, refused: Flags, most_wrong: float = _WRONG_ADMIS
     explains = nothing.copy()
     explains[np.flatnonzero(refused)[met >= (cap - 1 if wrong else cap)]] = True
     return CapFit(cap, most, int(explains.sum()), wrong, explains)
+
+
+def late_ends(seen: Observations, served: Flags) -> Floats:
+    """Return by how many seconds a client may see the ends of the served requests late.
+
+    A client that was busy saw them as late as it ran its timers.
+    """
+    usual = float(np.median(seen.served_until[served] - seen.sent[served]))
+    late: Floats = np.clip(seen.client_lag[served], _LATE_ENDS * usual, _MOST_LATE * usual)
+    return late
 
 
 def _threshold(
@@ -93,10 +108,16 @@ def _threshold(
     # The cap may explain only a part of the refusals: rates may explain the others. So what counts
     # is how sharp the threshold is among the requests that came when it was reached.
     against = len(at_least) - np.searchsorted(np.sort(at_least), caps, "left")
+    admitted = np.searchsorted(np.sort(before), caps, "left")  # below each cap
+    at_cap = len(before) - admitted
+    # A busy client sees refusals by chance so, too: then they are as frequent below the cap.
+    is_sharp = (at_cap <= most_wrong * (at_cap + reached)) | (
+        reached * admitted >= _ODDS * at_cap * below
+    )
     wrong = against / np.maximum(against + reached, 1)
-    fits = (wrong <= most_wrong) & (reached >= max(_LEAST, _CLOSE * len(met)))
+    fits = is_sharp & (wrong <= most_wrong) & (reached >= max(_LEAST, _CLOSE * len(met)))
     if not fits.any():
         return None, 0
-    cost = len(before) - np.searchsorted(np.sort(before), caps, "left") + below
+    cost = at_cap + below
     place = int(np.flatnonzero(fits)[np.argmin(cost[fits])])
     return int(caps[place]), int(against[place])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.twin.cap_fit import LATE_ENDS, CapFit, is_served
+from harness.twin.cap_fit import CapFit, is_served, late_ends
 from harness.twin.in_flight import active_at, active_before
 from harness.twin.observations import Flags, Floats, Integers, Observations
 
@@ -134,7 +134,7 @@ def fit_cap_step(seen: Observations, refused: Flags, cap: CapFit) -> CapStepSear
 def _arrivals(seen: Observations, refused: Flags) -> _Arrivals:
     served = is_served(seen)
     sent, until = seen.sent[served], seen.served_until[served]
-    late = LATE_ENDS * float(np.median(until - sent))
+    late = late_ends(seen, served)
     active, at_least = np.zeros(len(seen), np.int64), np.zeros(len(seen), np.int64)
     active[served] = active_before(sent, until)
     at_least[served] = active_before(sent, until - late)

@@ -18,8 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 from harness.records.clock import SECOND
 from harness.records.connections import leaves_connection
 from harness.records.failures import CANCELLED, OK
+from harness.records.histogram import quantile
 from harness.records.keys import WARM_UP
 from harness.records.schema import PhaseInfo, Run, Workflow
+from harness.records.timer_lag import corrected
 from harness.store.column_values import Words
 from harness.store.columns import AttemptTable
 from harness.store.compact_records import ABSENT
@@ -42,6 +44,7 @@ BROKEN_OFF = (
 )  # fmt: skip
 """The outcomes of attempts that the client ended after they were sent."""
 _BETWEEN_TRIALS = 1.0
+_MOST_LAGS = 0.95
 _TIMES = ("sent", "headers", "first_text", "first_answer", "last_token", "done")
 _OF_CALL = ("repeat", "workflow", "branch", "call")
 _OF_TRIAL = ("cell", "repeat", "execution")
@@ -56,8 +59,9 @@ class Observations:
 
     `trial`: the number of its trial. `sent`: for an attempt that was never sent, when its call had
     the permit; `was_sent` says which were. `client_wait`: from the permit until it was sent.
-    `opens`: it had to open a connection, as none was idle. `setting`: the number of the phase's
-    setting in `settings`. `topic`: that of the workflow's topic in `topics`, below 0 if it is not
+    `opens`: it had to open a connection, as none was idle. `client_lag`: the 95th percentile of how
+    late the client ran its timers in the trial. `setting`: the number of the phase's setting in
+    `settings`. `topic`: that of the workflow's topic in `topics`, below 0 if it is not
     known. `prompt`: the same for the same question about a topic in a repeat, in every cell.
     `limit`: max_tokens, 0 for none. `cell` and `phase`: their numbers in `cells` and `phases`; with
     `repeat`, `workflow`, `branch` (below 0 outside a fan-out) and `call` they name the call. Counts
@@ -69,6 +73,7 @@ class Observations:
     was_sent: Flags
     client_wait: Floats
     opens: Flags
+    client_lag: Floats
     headers: Floats
     first_text: Floats
     first_answer: Floats
@@ -203,6 +208,7 @@ def _of_run(records: Records) -> dict[str, Any]:
     columns["sent"] = np.where(columns["was_sent"], columns["sent"], granted)
     trial = (table.column(name) for name in _OF_TRIAL)
     found, columns["trial"] = _combinations(*trial)
+    columns["client_lag"] = _client_lags(found, names, records)[columns["trial"]] / scale
     _one_after_another(columns)
     columns["topic"], topics = _topics(table, records.workflows)
     settings, numbers = _settings(run, names)
@@ -281,6 +287,21 @@ def _were_ended(trials: Integers, names: Sequence[str | None], records: Records)
     ended = {(one.cell, one.repeat, one.execution) for one in records.trials}
     known = [(names[cell], repeat, execution) in ended for cell, repeat, execution in trials]
     return np.array(known, np.bool_)
+
+
+def _client_lags(trials: Integers, names: Sequence[str | None], records: Records) -> Floats:
+    """Return the lag of the client in each trial, nanoseconds, by its late timers.
+
+    `trials`: cell, repeat and execution. A trial without a record has the lag of the worst one.
+    """
+    known = {
+        (one.cell, one.repeat, one.execution): quantile(corrected(one.loop_lag), _MOST_LAGS) or 0.0
+        for one in records.trials
+    }
+    worst = max(known.values(), default=0.0)
+    return np.array([
+        known.get((names[cell], repeat, execution), worst) for cell, repeat, execution in trials
+    ])  # fmt: skip
 
 
 def _is_complete_until_sent(columns: Mapping[str, NDArray[Any]], was_ended: Flags) -> Flags:

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from harness.config.prices import Price, cost_usd
+from harness.records.clock import SECOND
 from harness.store.columns import AttemptTable
 from harness.store.run_directory import Records
 from harness.twin.fit import ProviderFit, fit_observations
 from harness.twin.fitted_parts import fitted_parts
 from harness.twin.limits_fit import fit_limits
-from harness.twin.observations import observe
+from harness.twin.observations import Observations, observe
 from tests.twin.providers import play
 
 SEEDS = (1, 2, 3)
@@ -147,6 +149,39 @@ def test_a_cap_that_changes_is_found_by_a_client_that_sees_all_late(
     assert step is not None
     assert (step.before, step.after) == (before, after)
     assert step.at == pytest.approx(45, abs=1)
+
+
+def busy(provider: dict[str, Any], seed: int) -> tuple[Observations, Observations]:
+    """Return what a busy client sees, without and with its lag: that of its timers."""
+    seen = observe([play(provider, seed=seed, permits=(4, 7, 12), workflows=30)])
+    usual = float(np.median((seen.served_until - seen.sent)[seen.ok]))
+    late = np.random.default_rng(seed).exponential(0.1 * usual, len(seen))
+    moved = replace(seen, last_token=seen.last_token + late, done=seen.done + late)
+    return moved, replace(moved, client_lag=np.full(len(seen), np.quantile(late, 0.95)))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_cap_is_found_by_a_client_that_is_busy(seed: int) -> None:
+    unaware, aware = busy({"concurrency_cap": 6}, seed)
+    assert fit_limits(unaware).cap.cap == 7
+    limits = fit_limits(aware)
+    assert (limits.cap.cap, limits.step, limits.rate) == (6, None, None)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_busy_client_finds_no_cap_in_refusals_by_chance(seed: int) -> None:
+    _, aware = busy({"faults": [{"kind": "rate_limited", "probability": 0.4}]}, seed)
+    limits = fit_limits(aware)
+    assert (limits.cap.cap, limits.step) == (None, None)
+
+
+def test_the_lag_of_a_client_is_that_of_its_timers_in_scenario_seconds() -> None:
+    known = play({}, workflows=2)
+    slow = [replace_fields(one, loop_lag={0: 90, SECOND // 100: 10}) for one in known.trials]
+    run = replace_fields(known.run, time_scale=0.5)
+    seen = observe([known._replace(run=run, trials=slow)])
+    assert seen.client_lag == pytest.approx(np.full(len(seen), 0.02), rel=0.01)
+    assert observe([known]).client_lag.max() == 0
 
 
 def test_a_cap_that_changes_is_found_among_many_more_refusals() -> None:
