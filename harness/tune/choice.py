@@ -162,8 +162,11 @@ def _leading(
     """Return the setting with the least expected loss. One that misses the SLO loses all.
 
     `chance`: that a setting meets the SLO. The objectives are compared with that of the setting
-    which is the best of those that probably meet it. Of settings whose losses differ by less than
-    a part of the margin, it is the one with the fewest requests.
+    which is the best of those that probably meet it. Of settings that are alike, it is the one with
+    the fewest requests. They are alike if their losses differ by less than a part of the margin.
+    One that was measured is also alike if its objective is worse by less than a standard error
+    (the one-standard-error rule of L. Breiman et al., Classification and Regression Trees, 1984):
+    the best of several estimates with an error is often the luckiest.
     """
     likely = [one for name, one in able.items() if chance[name] >= 0.5] or [
         max(able.values(), key=lambda one: chance[one.cell])
@@ -175,13 +178,23 @@ def _leading(
             break
         best = other
 
-    def loss(one: Belief) -> float:
-        apart = difference(one, best).mean if one != best else 0.0
-        return 1 - chance[one.cell] + chance[one.cell] * max(0.0, math.expm1(apart))
+    same = SettingDifference(0.0, 0.0, None)
+    apart = {name: difference(one, best) if one != best else same for name, one in able.items()}
+    losses = {
+        name: 1 - chance[name] + chance[name] * max(0.0, math.expm1(apart[name].mean))
+        for name in able
+    }
+    small = _ALIKE * margin
+    limit = min(losses.values()) + small
 
-    losses = {name: loss(one) for name, one in able.items()}
-    limit = min(losses.values()) + _ALIKE * margin
-    alike = [one for name, one in able.items() if losses[name] <= limit]
+    def is_alike(name: str) -> bool:
+        if losses[name] <= limit:
+            return True
+        is_safe = chance[name] >= max(chance[best.cell] - small, 0.5)
+        is_close = apart[name].mean <= math.sqrt(apart[name].variance)
+        return bool(able[name].trials) and is_safe and is_close
+
+    alike = [one for name, one in able.items() if is_alike(name)]
     return min(
         alike,
         key=lambda one: (
