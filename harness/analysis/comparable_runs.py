@@ -60,6 +60,11 @@ def differences_of_runs(
             f"time scales differ ({base.time_scale:g} and {new.time_scale:g}): what the client "
             "itself costs weighs more at the smaller one"
         )
+    if base.on_cluster != new.on_cluster:
+        yield (
+            "one run was measured by the machines of a Dask cluster, each with its own policy; all "
+            "times and the load at the provider can differ because of that"
+        )
     if base.processes != new.processes:
         yield (
             f"processes differ: {base.processes} and {new.processes} run each trial; all times "

@@ -156,15 +156,17 @@ def trial_program(
     repeat: int,
     share: TrialShare = WHOLE_TRIAL,
     together: TogetherInTrial | None = None,
+    agree: Agree | None = None,
 ) -> Program[None]:
     """Return the program of a share of one trial, without the workflows that have finished.
 
     `together`: what the process has in common with the others of the trial; None alone.
+    `agree`: when all shares begin, if `together` does not say it.
     """
     run, mine = begun.run, cell_scenario(begun.scenario, cell)
     every = starts(mine, cell, repeat, run.run_id, run.execution, together)
     finished = begun.ended.get((cell.id, repeat), frozenset())
-    agree = None if together is None else together.agree
+    agree = agree if together is None else together.agree
     program = load(mine, every, repeat, finished, share, agree)
     if not mine.load.warmup_calls or len(finished) == len(every):
         return program

@@ -6,10 +6,15 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from harness.bench.cells import expand, scenarios_by_cell
+from harness.bench.dask_shares import machine_identity
 from harness.bench.same_versions import first_difference, version_facts
+from harness.bench.scenario import Scenario
 from harness.config.validation_messages import one_line
 from harness.records.errors import InputError, PreflightError
 
@@ -51,6 +56,45 @@ def dask_client(address: str) -> Iterator[Client]:
         yield client
     finally:
         client.close(timeout=2)
+
+
+def workers_for(scenario: Scenario, address: str) -> int:
+    """Return how many workers can run a scenario. Raises InputError or PreflightError, one line."""
+    adaptive = next((cell.limiter for cell in expand(scenario) if cell.limiter), None)
+    if not scenario.is_virtual and adaptive is not None:
+        raise InputError(
+            f"--dask {address}: the limit {adaptive!r} adapts to a whole trial, and each worker "
+            "has a fixed share of the permits; leave it out of sweep.permits, or use --processes"
+        )
+    with dask_client(address) as client:
+        local = [] if scenario.is_virtual else list(map(_local_server, _endpoints(scenario)))
+        if any(local):
+            here = machine_identity()
+            for worker, there in client.run(machine_identity).items():
+                if there != here:
+                    raise PreflightError(
+                        f"--dask {address}: the endpoint is {next(filter(None, local))}, which the "
+                        f"worker {worker} on another machine cannot reach; serve it with `harness "
+                        "serve --host ADDRESS`, and give its URL with --endpoint and --model"
+                    )
+        return len(client.nthreads())
+
+
+def _endpoints(scenario: Scenario) -> list[Any]:
+    return [mine.endpoint for mine in scenarios_by_cell(scenario).values()]
+
+
+def _local_server(endpoint: Any) -> str:
+    """Return what kind of server an endpoint has that only this machine reaches, or nothing."""
+    if endpoint.facts.own_server:
+        return "a server on this machine"
+    url = getattr(endpoint, "base_url", "")
+    host = urlsplit(url).hostname or ""
+    try:
+        is_local = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        is_local = False
+    return url if is_local else ""
 
 
 def _imported(address: str) -> Any:

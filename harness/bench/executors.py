@@ -44,13 +44,16 @@ class ExecutorChoice(NamedTuple):
     jobs: int = 1
     dask: str | None = None
 
-    def check(self) -> None:
-        """Raise PreflightError if the cluster does not answer or makes other records."""
-        if self.dask is not None:
-            from harness.bench.dask_cluster import dask_client  # imports Dask
+    def check(self, scenario: Scenario) -> int | None:
+        """Return the number of workers of the cluster; None without one.
 
-            with dask_client(self.dask):
-                pass
+        Raises PreflightError if the cluster cannot run the scenario as this machine would.
+        """
+        if self.dask is None:
+            return None
+        from harness.bench.dask_cluster import workers_for  # imports Dask
+
+        return workers_for(scenario, self.dask)
 
     def open(self, begun: RunProgress) -> AbstractContextManager[TrialExecutor]:
         """Return the executor for a session. It leaves no process behind."""
@@ -78,13 +81,8 @@ def chosen_executor(scenario: Scenario, jobs: int | None, dask: str | None) -> E
         raise InputError(
             f"--dask {dask}: --jobs {jobs} is for the processes of this machine; leave out one"
         )
-    if not scenario.is_virtual:
-        raise InputError(
-            f"--dask {dask}: plays trials in virtual time only; leave it out, or set "
-            'endpoint.time = "virtual"'
-        )
     limited = limited_together(scenario)
-    if limited is not None:
+    if scenario.is_virtual and limited is not None:
         raise InputError(
             f"--dask {dask}: {limited} limits all trials together, so they are played one after "
             "another; leave out one of the two"

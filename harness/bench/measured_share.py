@@ -18,6 +18,7 @@ from harness.bench.trial_share import TrialShare
 from harness.bench.user_code import limited_code, program_redactor, without_secrets
 from harness.engine.budget_gate import Gate
 from harness.engine.effects import EmitRecord
+from harness.engine.load import Agree
 from harness.records.clock import ReadClock
 from harness.records.schema import CellInfo, LimitChange, Record, Stop, Trial
 from harness.records.timer_lag import NO_LAG, TimerLag, merged_lag
@@ -62,14 +63,16 @@ def measure_share(
     now: ReadClock,
     write: EmitRecord,
     together: TogetherInTrial | None = None,
+    agree: Agree | None = None,
     interruptible: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - has no state
 ) -> MeasuredShare:
     """Run a share of a trial in this process, in real time, to its end.
 
     `scenario`: of the cell. `now`: the clock of the records. `write`: takes each record when it
     ends, without secrets; in mode `threads` one call at a time. `together`: what the processes of
-    the trial have in common; without it each has its own policy, budget and start. Only what is
-    done inside `interruptible` can be ended by a KeyboardInterrupt.
+    the trial have in common; without it each has its own policy, budget and start. `agree`: when
+    all shares begin, if `together` does not say it. Only what is done inside `interruptible` can be
+    ended by a KeyboardInterrupt.
     """
     recording: list[int] = []  # appending is safe in threads, adding is not
     lag = NO_LAG
@@ -92,7 +95,7 @@ def measure_share(
     redactor = program_redactor(scenario, target.secrets)
     seen = RecordCollector()
     adaptive = cells.adaptive_limit(begun.scenario, cell, now(), together)
-    program = cells.trial_program(begun, cell, repeat, share, together)
+    program = cells.trial_program(begun, cell, repeat, share, together, agree)
     look: LookAtOthers | None = None
     if together is not None:
         look = partial(together.look, gate=gate, adaptive=adaptive)

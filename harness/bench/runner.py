@@ -12,7 +12,7 @@ from functools import partial
 from importlib import import_module, metadata
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -65,7 +65,7 @@ from harness.store.run_directory import TrialRecords
 from harness.transports.target import Target
 
 if TYPE_CHECKING:
-    from harness.bench.share_processes import ShareProcesses, ShareProgress
+    from harness.bench.share_processes import EndedTrial, ShareProgress, ShareTask
 
 ReadTrial = Callable[[], TrialRecords]
 
@@ -80,6 +80,34 @@ class TrialPlan(Protocol):
 
         `record`: writes a decision into the run directory.
         """
+
+
+class TrialShares(Protocol):
+    """Processes, here or on other machines, that run each trial in real time together."""
+
+    runs_single: bool
+    """Whether they run a trial that has one share, too."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def most(self, spending: SpendingSoFar) -> int:
+        """Return how many can have a share of a trial that begins with this budget."""
+
+    def prepare(self, targets: Sequence[Target]) -> None:
+        """Wait until all are ready for trials at these targets. Raises HarnessError."""
+
+    def measure(
+        self,
+        tasks: Sequence[ShareTask],
+        scenario: Scenario,
+        report: Callable[[ShareProgress], None],
+    ) -> EndedTrial:
+        """Run all shares of a trial, and write their records. Raises HarnessError."""
+
+    def end(self) -> None:
+        """End all processes."""
 
 
 class TrialsLeft(NamedTuple):
@@ -123,7 +151,8 @@ def run(
     """Run every trial of `scenario` into `directory`, which exists and has no other writer.
 
     `profiles`: by cell id, the profile of the simulated provider; empty for a real model.
-    `secrets`: by cell id. `executor`: plays trials in virtual time. `progress`: of the earlier
+    `secrets`: by cell id. `executor`: plays trials in virtual time; with a cluster, its workers
+    run those in real time, too. `progress`: of the earlier
     sessions of the run. `plan`: chooses the trials while the run goes on; otherwise each setting
     has its repeats. `twin`: that a new run starts from, as in `Run`. `processes`: how many run each
     trial of a new run in real time together. Returns the run
@@ -142,6 +171,7 @@ def run(
             tuned=plan is not None,
             twin=twin,
             processes=processes,
+            on_cluster=executor.dask is not None and not scenario.is_virtual,
         ),
     )
     begun = begun._replace(output=directory / OUTPUT_FILE)
@@ -151,12 +181,13 @@ def run(
     has_metrics = any(
         mine.endpoint.facts.metrics for mine in cells.scenarios_by_cell(scenario).values()
     )
-    several = begun.run.processes > 1
+    several = begun.run.processes > 1 and not begun.run.on_cluster
     open_writer = partial(
         run_directory.Writer,
         directory, scenario.transcripts, counted, scenario.records, has_metrics, plan is not None,
     )  # fmt: skip
-    with open_writer("start" if several else "none") as writer:
+    others: Literal["start", "none"] = "start" if several else "none"
+    with open_writer(others, workers=begun.run.on_cluster) as writer:
         if plan is None:
             looks = scenario.sweep.looks
             todo = trial_batches(blocks, looks, begun.whole, judge_records(directory))
@@ -165,8 +196,12 @@ def run(
         if begun.run.virtual:
             stopped = _play_all(begun, todo, writer, hooks, executor)
         else:
-            apart = None
-            if several:
+            apart: TrialShares | None = None
+            if executor.dask is not None:
+                from harness.bench.cluster_shares import ClusterShares  # imports Dask
+
+                apart = ClusterShares(executor.dask, begun, writer)
+            elif several:
                 from harness.bench.share_processes import ShareProcesses
 
                 apart = ShareProcesses(begun.run.processes, begun, partial(open_writer, "join"))
@@ -187,11 +222,11 @@ def _measure_all(
     writer: run_directory.Writer,
     hooks: Hooks,
     marks: AnswerMarks,
-    apart: ShareProcesses | None = None,
+    apart: TrialShares | None = None,
 ) -> Stop | None:
     """Run one trial after another in real time; return why they ended early.
 
-    `apart`: the processes that run each trial together; None for this one alone.
+    `apart`: the processes or machines that run each trial together; None for this process alone.
     """
     before = time.monotonic_ns()
     now, is_limited = monotonic_since(begun.run.zero), is_counted(begun.scenario)
@@ -224,8 +259,9 @@ def _measure_all(
                 hooks.before_trial(cell, repeat, left)
                 endpoint.server.begin_trial(cell.id, repeat)
                 spending = SpendingSoFar(limits, ledger, begun.answered or name in answered)
-                shares = cells.shares_of_trial(begun, cell, repeat, begun.run.processes)
-                if apart is None or len(shares) == 1:
+                most = 1 if apart is None else apart.most(spending)
+                shares = cells.shares_of_trial(begun, cell, repeat, most)
+                if apart is None or (len(shares) == 1 and not apart.runs_single):
                     gate = Gate(
                         limits,
                         TokenMeter(endpoint.scenario, begun.run.zero) if is_metered else None,
@@ -314,10 +350,10 @@ def _measure_apart(
     now: ReadClock,
     writer: run_directory.Writer,
     hooks: Hooks,
-    apart: ShareProcesses,
+    apart: TrialShares,
     shares: Sequence[TrialShare],
 ) -> _Ended:
-    """Run one trial in real time in several processes, which write its records."""
+    """Run one trial in real time in several processes, which send or write its records."""
     from harness.bench.share_processes import ShareTask
     from harness.bench.together import shared_folder
 
@@ -513,6 +549,7 @@ def describe_run(
     tuned: bool = False,
     twin: dict[str, Any] | None = None,
     processes: int = 1,
+    on_cluster: bool = False,
 ) -> Run:
     """Return the record of a run that begins now.
 
@@ -553,6 +590,7 @@ def describe_run(
         tuned=tuned,
         twin=twin,
         processes=processes,
+        on_cluster=on_cluster,
         versions={
             "harness": harness.__version__,
             "python": platform.python_version(),

@@ -106,6 +106,9 @@ class EndedTrial(NamedTuple):
 class ShareProcesses:
     """The processes. Use it as a context manager, which leaves none behind."""
 
+    runs_single = False
+    """A trial with one share runs in the main process."""
+
     def __init__(self, count: int, begun: RunProgress, open_writer: OpenWriter) -> None:
         self._count = count
         self._arguments = (begun, open_writer)
@@ -137,6 +140,10 @@ class ShareProcesses:
             line.close()
         end_processes(list(self._processes.values()))
         self._processes.clear()
+
+    def most(self, spending: SpendingSoFar) -> int:
+        """Return how many processes can have a share of a trial; they share one budget."""
+        return self._count
 
     def prepare(self, targets: Sequence[Target]) -> None:
         """Wait until every process is ready for trials at these targets. Raises HarnessError."""
@@ -375,7 +382,7 @@ def _run_share(line: Connection, begun: RunProgress, task: ShareTask, writer: Wr
         )
         facts, seen = measure_share(
             begun, task.cell, task.repeat, task.share, scenario, task.target, gate, now, write,
-            together, Interruptible(),
+            together, interruptible=Interruptible(),
         )  # fmt: skip
         refusal = gate.refusal if facts.stopped is not None else None
         spending = SpendingSoFar(limits, gate.ledger, gate.answered)

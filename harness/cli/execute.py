@@ -113,6 +113,7 @@ def resume_run(options: argparse.Namespace) -> int:
             warn(f"{directory}: the run is complete, so nothing is left to run")
         _tell_code(scenario, options)
         _require_same_processes(progress.run, options)
+        _require_same_place(progress.run, options)
         with refusing_requests(scenario):
             check_code(scenario)
             keys = _preflight(scenario, options)
@@ -135,9 +136,28 @@ def _require_same_processes(run: Run, options: argparse.Namespace) -> None:
         )
 
 
+def _require_same_place(run: Run, options: argparse.Namespace) -> None:
+    if run.virtual or run.on_cluster == (options.dask is not None):
+        return
+    if run.on_cluster:
+        raise InputError(
+            f"--resume {options.resume}: the run is measured on a Dask cluster; add --dask "
+            "SCHEDULER with the address of its scheduler"
+        )
+    raise InputError(
+        f"--dask {options.dask}: the run began on one machine, and a resumed run goes on there, so "
+        "that all its trials measure the same; leave it out"
+    )
+
+
 def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Secrets]:
     """Check that the run can begin, and return the secrets of its endpoints by cell id."""
     executor = chosen_executor(scenario, options.jobs, options.dask)
+    if options.processes is not None and options.dask is not None:
+        raise InputError(
+            f"--dask {options.dask}: --processes {options.processes} is for the processes of this "
+            "machine; leave out one"
+        )
     if options.processes is not None:
         preflight.check_processes(scenario, options.processes)
     open_target(options.otlp, os.environ)
@@ -158,7 +178,7 @@ def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Sec
         endpoints = {mine.endpoint.model_dump_json(): mine.endpoint for mine in own.values()}
         for endpoint in endpoints.values():
             endpoint.check()
-    executor.check()
+    executor.check(scenario)
     return keys
 
 
@@ -224,10 +244,13 @@ def _execute(
     ):
         hooks = _hooks(view, traces, counters, log, views)
         executor = chosen_executor(scenario, options.jobs, options.dask)
+        several = options.processes or 1
+        if executor.dask is not None and not scenario.is_virtual:
+            several = executor.check(scenario) or 1
         plan = _tune_plan(directory, view, views, silent) if is_tune else None
         finished = run(
             scenario, profiles, keys, directory, hooks, executor, progress, plan, twin,
-            options.processes or 1,
+            several,
         )  # fmt: skip
     account = None
     try:
@@ -376,7 +399,9 @@ def _hooks(
 
     def after_trial(the_run: Run, read: ReadTrial) -> None:
         records = read()
-        if the_run.virtual or the_run.processes > 1:  # its records have not been passed to `record`
+        if (
+            the_run.virtual or the_run.processes > 1 or the_run.on_cluster
+        ):  # its records have not been passed to `record`
             ended: list[Record] = [*records.attempts, *records.calls]
             for one in ended:
                 log_record(one)

@@ -432,7 +432,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     any answer is marked, `simulated` is true from then on. `tuned`: the trials were chosen while
     the run went on; tune.jsonl says how. Then `cells` are all settings that could be chosen.
     `twin`: the profile of the twin that a tune started from, None without one. `processes`: how
-    many run each trial together, at most, as `--processes` says.
+    many run each trial together, at most, as `--processes` says. `on_cluster`: they are workers of
+    a Dask cluster, each with a fixed share of permits and budget and a policy of its own.
     """
 
     schema: SchemaVersion[int]
@@ -463,6 +464,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     tuned: bool = False
     twin: dict[str, Any] | None = None
     processes: CountUnit[int] = 1
+    on_cluster: bool = False
 
     def cell_scenario(self, cell: CellInfo) -> dict[str, Any]:
         """Return the scenario of one cell: the run's, with the cell's values of the swept keys."""

@@ -38,6 +38,7 @@ from harness.records.schema import (
     Workflow,
 )
 from harness.records.server_sample import ServerSample
+from harness.records.trial_worker import TrialWorker
 from harness.records.tune_blocks import TuneBlock
 from harness.store.compact_records import served_type
 from harness.store.run_lock import cut_torn_line
@@ -55,6 +56,7 @@ PROVIDER_FILE = "provider.jsonl"
 SPENDING_FILE = "spending.jsonl"
 SERVER_FILE = "server_metrics.jsonl"
 TUNE_FILE = "tune.jsonl"
+WORKERS_FILE = "workers.jsonl"
 SUMMARY_FILE = "summary.json"
 TRIALS_FOLDER = "trials"
 """The folder of a run that keeps only what its statistics need; see `trial_files`."""
@@ -64,7 +66,7 @@ _PART = ".part"
 FILES: dict[type, str] = {
     Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
     Transcript: TRANSCRIPTS_FILE, Spent: SPENDING_FILE, ServerSample: SERVER_FILE,
-    TuneBlock: TUNE_FILE,
+    TuneBlock: TUNE_FILE, TrialWorker: WORKERS_FILE,
 }  # fmt: skip
 """The file of each kind of record."""
 _IN_TRIALS = (Attempt, Call, Workflow, Trial)
@@ -106,7 +108,8 @@ class Writer:
     """Appends records to a run directory. Use it as a context manager.
 
     `transcripts`: also write transcripts. `budget`: also write the spent amounts. `server`: also
-    write what the server says. `tune`: also write the decisions of a tune. `records`: with
+    write what the server says. `tune`: also write the decisions of a tune. `workers`: also
+    write which machines ran a trial. `records`: with
     "summary", trials are written with `add_file`.
     Incomplete last lines and files of an earlier
     session are removed. What cannot be written completely is removed, and nothing is written after
@@ -126,13 +129,14 @@ class Writer:
         server: bool = False,
         tune: bool = False,
         others: OtherWriters = "none",
+        workers: bool = False,
     ) -> None:
         self._others = others
         self.directory = directory
         is_summary = records == "summary"
         unwanted: dict[type, bool] = {
             Transcript: not transcripts, Spent: not budget, ServerSample: not server,
-            TuneBlock: not tune,
+            TuneBlock: not tune, TrialWorker: not workers,
         }  # fmt: skip
         unwanted |= dict.fromkeys(_IN_TRIALS, is_summary)
         self._kinds = [kind for kind in FILES if not unwanted.get(kind)]
@@ -169,7 +173,9 @@ class Writer:
         for file in self._files.values():
             file.close()
 
-    def append(self, record: Record | Trial | Spent | ServerSample | TuneBlock) -> None:
+    def append(
+        self, record: Record | Trial | Spent | ServerSample | TuneBlock | TrialWorker
+    ) -> None:
         """Write one record as one line. Raises StorageError if it cannot be written."""
         self.extend(type(record), self._encoder.encode(record) + b"\n")
 

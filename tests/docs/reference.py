@@ -53,6 +53,7 @@ from harness.records.schema import (
 )
 from harness.records.server_sample import ServerSample
 from harness.records.timer_lag import LateTimer
+from harness.records.trial_worker import TrialWorker
 from harness.records.tune_blocks import TuneBlock, TuneOutlook, TuneRuledOut
 from harness.records.units import units_of
 from harness.workflows.prompts import PromptTemplate
@@ -208,6 +209,7 @@ RECORD_FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "spending.jsonl": (Spent,),
     "provider.jsonl": (ProviderHead, Served),
     "server_metrics.jsonl": (ServerSample,),
+    "workers.jsonl": (TrialWorker,),
     "tune.jsonl": (TuneBlock, TuneOutlook, TuneRuledOut),
     "run.json": (Run, Anchor, CellInfo, PhaseInfo, PolicyCode, Stop, Session),
     "summary.json": tuple(

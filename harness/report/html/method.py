@@ -145,7 +145,7 @@ def environment(run: Run) -> Definitions:
         ("endpoint", endpoint_text(run)),
         ("versions", ", ".join(f"{name} {value}" for name, value in run.versions.items())),
         ("host", ", ".join(f"{name} {value}" for name, value in run.host.items())),
-        *([("processes of a trial", str(run.processes))] if run.processes > 1 else ()),
+        *_processes(run),
     ]
     for key in swept_keys(run.cells):
         told.append((key.key, "; ".join(key.legend() or map(value_text, key.values))))
@@ -338,3 +338,10 @@ def _spans(account: DeliveryAccount | None) -> Iterator[tuple[str, str]]:
 
 def _ms(nanoseconds: float) -> str:
     return f"{number(nanoseconds / 1e6)} ms"
+
+
+def _processes(run: Run) -> list[tuple[str, str]]:
+    if run.on_cluster:
+        shares = "each with a fixed share of permits and budget, and its own breakers"
+        return [("workers of a trial", f"{run.processes} of a Dask cluster, {shares}")]
+    return [("processes of a trial", str(run.processes))] if run.processes > 1 else []
