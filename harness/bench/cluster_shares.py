@@ -338,19 +338,27 @@ class ClusterShares:
     def _ask(self, workers: Sequence[str], function: Any, *arguments: object) -> dict[str, Any]:
         """Call a function on workers, each by itself; return an exception for each without answer.
 
-        Not by one call for all workers, for which one that hangs would hold up the others.
+        Not by one call for all workers, for which one that hangs would hold up the others. The
+        scheduler is asked first which workers there are: it would try for long to reach another.
         """
         answers: dict[str, Any] = {}
 
-        async def ask(worker: str) -> None:
+        async def ask(worker: str, known: Mapping[str, int]) -> None:
             try:
+                if worker not in known:
+                    raise ConnectionError("it has left the cluster")
                 asked = self._client.run(function, *arguments, workers=[worker], on_error="return")
                 answers[worker] = (await asyncio.wait_for(asked, _ANSWER))[worker]
             except Exception as error:
                 answers[worker] = error
 
         async def ask_all() -> None:
-            await asyncio.gather(*(ask(worker) for worker in workers))
+            try:
+                known = await asyncio.wait_for(self._client.nthreads(), _ANSWER)
+            except Exception as error:
+                answers.update(dict.fromkeys(workers, error))
+                return
+            await asyncio.gather(*(ask(worker, known) for worker in workers))
 
         self._in_loop(ask_all())
         return answers

@@ -69,7 +69,7 @@ def workers_for(scenario: Scenario, address: str) -> int:
     with dask_client(address) as client:
         local = [] if scenario.is_virtual else list(map(_local_server, _endpoints(scenario)))
         if any(local):
-            here = machine_identity()
+            here = _machine_here()
             for worker, there in client.run(machine_identity).items():
                 if there != here:
                     raise PreflightError(
@@ -158,3 +158,7 @@ def _text(error: BaseException) -> str:
 
 def _versions_here() -> Mapping[str, str]:
     return version_facts()
+
+
+def _machine_here() -> str:
+    return machine_identity()

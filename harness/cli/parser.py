@@ -413,12 +413,16 @@ def _add_serve(command: _Command) -> None:
         "serve:serve_profile",
         help="serve the simulated provider",
         description="Serves an OpenAI-compatible API with simulated answers, times, limits and "
-        "faults on 127.0.0.1, until interrupted.",
+        "faults on this machine, until interrupted.",
     )
     profile = "a shipped profile, or the path of a TOML file (default: %(default)s)"
     add("profile", profile, nargs="?", default="deepseek-reasoner")
     replace = "replace a key of the profile, for example --set concurrency_cap=4"
     add("--set KEY=VALUE", replace, action="append", default=[])
+    bound = (
+        "address to listen at; one that other machines reach needs no key (default: %(default)s)"
+    )
+    add("--host HOST", bound, default="127.0.0.1")
     add("--port PORT", "0 chooses a free port (default: %(default)s)", type=natural, default=8000)
     add("--seed SEED", "seed of lengths and times (default: %(default)s)", type=natural, default=0)
     scale = "real seconds in one simulated second (default: %(default)s)"

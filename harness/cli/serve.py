@@ -28,6 +28,7 @@ def serve_profile(options: argparse.Namespace) -> int:
 
     serve(
         profile,
+        host=options.host,
         port=options.port,
         seed=options.seed,
         time_scale=options.time_scale,

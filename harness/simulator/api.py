@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from ipaddress import ip_address
 
 import msgspec
 
@@ -28,6 +29,7 @@ from harness.simulator.request_parser import BadRequestError
 from harness.simulator.response_writer import Caller, ResponseWriter, Writes, trace_context
 from harness.simulator.simulation import Refused, Simulation
 
+_PORT = re.compile(rb":\d{1,5}\Z")
 _LOCAL = re.compile(rb"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 _MOST_HOSTS = 100
 
@@ -57,6 +59,7 @@ class Api:
         listener: Listener | None = None,
         most_connections: int | None = None,
         warn: Callable[[str], None] = lambda message: None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._profile = profile
         self._seed = seed
@@ -74,6 +77,7 @@ class Api:
         self._warn = warn
         self._has_refused = False
         self._own_hosts = set[bytes]()
+        self._host = host
         self._simulation = Simulation(profile, seed, time_scale, None)
         self._routes: dict[str, tuple[str, Callable[[HttpRequest, HttpResponse], None]]] = {
             **{f"/v1{path}": ("POST", partial(self._complete, api)) for path, api in PATHS.items()},
@@ -126,11 +130,22 @@ class Api:
         """Return whether a Host header names this machine."""
         if host in self._own_hosts:
             return True
-        if _LOCAL.fullmatch(host) is None:
+        if _LOCAL.fullmatch(host) is None and not self._is_served(host):
             return False
         if len(self._own_hosts) < _MOST_HOSTS:
             self._own_hosts.add(host)
         return True
+
+    def _is_served(self, host: bytes) -> bool:
+        """Return whether a Host header is the address that is served, or any if all are."""
+        name = _PORT.sub(b"", host).decode("latin-1").strip("[]")
+        if name == self._host:
+            return True
+        try:
+            ip_address(name)
+            return ip_address(self._host).is_unspecified
+        except ValueError:  # a name: a page can make it point here
+            return False
 
     def _complete(self, api: ApiName, request: HttpRequest, reply: HttpResponse) -> None:
         trace, span = trace_context(request.headers)

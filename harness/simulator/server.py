@@ -44,7 +44,7 @@ def serve(
     """Serve `profile` until a signal, or with `until_stdin_closes` until stdin ends.
 
     The signals are SIGINT, SIGTERM and SIGHUP. One scenario second lasts `time_scale` real
-    seconds. `log`: the path of provider.jsonl, None for no log. `ready` is called with the base URL
+    seconds. `host`: an address of this machine; `0.0.0.0` or `::` for all of them. `log`: the path of provider.jsonl, None for no log. `ready` is called with the base URL
     when connections are accepted, `warn` when some are refused. Raises InputError if the port or
     the log cannot be opened, StorageError if the log cannot be written any more. With
     `until_stdin_closes`, the server belongs to a run and continues without its log, because the run
@@ -55,7 +55,9 @@ def serve(
 
     async def run(sock: socket.socket, log_writer: Log) -> None:
         listener = Listener(sock)
-        api = Api(profile, seed, time_scale, log_writer, monotonic_since(anchor), listener, most)
+        api = Api(
+            profile, seed, time_scale, log_writer, monotonic_since(anchor), listener, most, host=host
+        )  # fmt: skip
         await listener.start(api.connection)
         stopped = _stop_conditions(asyncio.get_running_loop(), until_stdin_closes)
         ready(base_url(sock))
