@@ -56,7 +56,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _POLL = 0.5
-"""Seconds between two questions to all workers for their messages."""
+"""Seconds between two questions to all workers for their messages, of a few workers."""
+_POLL_A_WORKER = 0.002
+"""As many seconds for each worker keep a scheduler below half of a core: `benchmarks.cluster_costs`
+measures what a question takes."""
 _ANSWER = 30.0
 """Seconds in which a worker has to answer; otherwise it is lost."""
 _READY = 120.0
@@ -163,7 +166,7 @@ class ClusterShares:
         self._send(running, sent)
         while running.busy:
             try:
-                time.sleep(_POLL)
+                time.sleep(max(_POLL, _POLL_A_WORKER * len(running.busy)))
                 taken = self._taken(list(running.busy))
                 with interrupts_deferred():  # an interruption would lose messages
                     for worker, messages in taken:

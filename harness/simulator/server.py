@@ -43,21 +43,21 @@ def serve(
 ) -> None:
     """Serve `profile` until a signal, or with `until_stdin_closes` until stdin ends.
 
-    The signals are SIGINT, SIGTERM and SIGHUP. One scenario second lasts `time_scale` real
-    seconds. `host`: an address of this machine; `0.0.0.0` or `::` for all of them. `log`: the path of provider.jsonl, None for no log. `ready` is called with the base URL
-    when connections are accepted, `warn` when some are refused. Raises InputError if the port or
-    the log cannot be opened, StorageError if the log cannot be written any more. With
-    `until_stdin_closes`, the server belongs to a run and continues without its log, because the run
-    itself reports a full disk. Call it in the main thread, which receives the signals.
+    The signals are SIGINT, SIGTERM and SIGHUP. `host`: an address of this machine; `0.0.0.0` or
+    `::` for all of them. One scenario second lasts `time_scale` real seconds. `log`: the path of
+    provider.jsonl, None for no log. `ready` is called with the base URL when connections are
+    accepted, `warn` when some are refused. Raises InputError if the port or the log cannot be
+    opened, StorageError if the log cannot be written any more. With `until_stdin_closes`, the
+    server belongs to a run and continues without its log, because the run itself reports a full
+    disk. Call it in the main thread, which receives the signals.
     """
     anchor, most = take_anchor(), _most_connections()
     head = ProviderHead(anchor=anchor, profile=profile.as_dict(), seed=seed, time_scale=time_scale)
 
     async def run(sock: socket.socket, log_writer: Log) -> None:
         listener = Listener(sock)
-        api = Api(
-            profile, seed, time_scale, log_writer, monotonic_since(anchor), listener, most, host=host
-        )  # fmt: skip
+        now = monotonic_since(anchor)
+        api = Api(profile, seed, time_scale, log_writer, now, listener, most, host=host)
         await listener.start(api.connection)
         stopped = _stop_conditions(asyncio.get_running_loop(), until_stdin_closes)
         ready(base_url(sock))

@@ -57,13 +57,14 @@ async def serving(
     overrides: Mapping[str, object] = {},
     profile: str = "streams",
     scale: float = 0.01,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Provider]:
     loaded = load_profile(profile, overrides)
     sock, anchor, path = bind("127.0.0.1", 0), take_anchor(), where / "provider.jsonl"
     head = ProviderHead(anchor=anchor, profile=loaded.as_dict(), seed=3, time_scale=scale)
     log = Log(path, head)
     listener = Listener(sock)
-    api = Api(loaded, 3, scale, log, monotonic_since(anchor), listener)
+    api = Api(loaded, 3, scale, log, monotonic_since(anchor), listener, host=host)
     await listener.start(api.connection)
     url = base_url(sock)
     try:

@@ -57,6 +57,26 @@ def test_only_names_of_this_machine_are_served(tmp_path: Path, host: str, status
 
 
 @pytest.mark.parametrize(
+    ("bound", "host", "status"),
+    [
+        ("10.0.0.5", "10.0.0.5:8000", 200), ("10.0.0.5", "10.0.0.6", 421),
+        ("10.0.0.5", "localhost", 200), ("0.0.0.0", "10.0.0.6:8000", 200),
+        ("0.0.0.0", "evil.test", 421), ("::", "[fd00::1]:8000", 200), ("node1", "node1:8000", 200),
+    ],
+)  # fmt: skip
+def test_the_address_that_is_served_is_a_name_of_this_machine(
+    tmp_path: Path, bound: str, host: str, status: int
+) -> None:
+    async def whole() -> None:
+        async with serving(tmp_path, host=bound) as provider:
+            body = json.dumps(provider.ask()).encode()
+            headers = {"host": host, "content-type": "application/json"}
+            assert await said(provider, "/v1/chat/completions", body, headers) == status
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize(
     "header", [{"origin": "http://evil.test"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}]
 )
 def test_a_page_in_a_browser_cannot_begin_a_trial(tmp_path: Path, header: dict[str, str]) -> None:
