@@ -19,6 +19,7 @@ from harness.bench.child_processes import interrupts_deferred
 from harness.bench.clock_offset import ClockOffset, RoundTrip, clock_offset
 from harness.bench.dask_cluster import dask_client
 from harness.bench.dask_shares import (
+    Sealed,
     TakenMessages,
     end_share_process,
     interrupt_share,
@@ -115,7 +116,7 @@ class ClusterShares:
         """Wait until a process on every worker is ready for trials. Raises HarnessError."""
         # What a program prints on another machine has no file to go to.
         progress = pickle.dumps(self._begun._replace(output=None))
-        session = pickle.dumps(ShareSession(progress, list(targets)))
+        session = Sealed(pickle.dumps(ShareSession(progress, list(targets))))
         self._starts = dict.fromkeys(self._workers, 0)
         self._all_answered(self._ask(self._workers, start_share_process, self._key, session))
         until = time.monotonic() + _READY
@@ -208,7 +209,8 @@ class ClusterShares:
 
     def _send(self, running: _RunningShares, sent: Mapping[str, bytes]) -> None:
         """Send each worker what is for it."""
-        for worker, answer in self._ask(list(sent), send_share, self._key, sent).items():
+        sealed = {worker: Sealed(content) for worker, content in sent.items()}
+        for worker, answer in self._ask(list(sent), send_share, self._key, sealed).items():
             if isinstance(answer, BaseException):
                 self._lose(running, worker, _text(answer))
 

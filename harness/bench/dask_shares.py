@@ -26,6 +26,16 @@ _GRACE = 2.0
 """Seconds in which a process can end by itself."""
 
 
+class Sealed:
+    """Bytes with secrets: Dask logs the arguments of a function that fails."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __repr__(self) -> str:
+        return f"Sealed({len(self.content)} bytes)"
+
+
 class TakenMessages(NamedTuple):
     """The messages of a process from one number on, and its exit code once it has ended."""
 
@@ -100,14 +110,14 @@ _children: dict[str, _Child] = {}
 """The processes of this worker, by the key of their session."""
 
 
-def start_share_process(key: str, session: bytes) -> None:
+def start_share_process(key: str, session: Sealed) -> None:
     """Start the process of a session. `session`: a pickled ShareSession."""
-    _children[key] = _Child(session)
+    _children[key] = _Child(session.content)
 
 
-def send_share(key: str, tasks: Mapping[str, bytes], dask_worker: Any = None) -> None:
+def send_share(key: str, tasks: Mapping[str, Sealed], dask_worker: Any = None) -> None:
     """Send the pickled WorkerTask or ShareStart of this worker, by its address."""
-    _children[key].send(tasks[dask_worker.address])
+    _children[key].send(tasks[dask_worker.address].content)
 
 
 def take_messages(key: str, starts: Mapping[str, int], dask_worker: Any = None) -> tuple[Any, ...]:

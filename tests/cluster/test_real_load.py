@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 from harness.bench import dask_cluster
 from harness.bench.cluster_shares import ClusterShares
+from harness.bench.dask_shares import Sealed, send_share
 from harness.bench.share_child import RecordPiece
 from harness.cli.main import main
 from harness.records.schema import Workflow
@@ -211,6 +212,18 @@ def test_workers_on_other_machines_cannot_reach_a_server_of_this_one(
     assert run(cluster, tmp_path, str(scenario), "--out", str(tmp_path / "out")) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert "on another machine cannot reach; serve it with `harness serve --host" in said
+
+
+def test_a_worker_that_fails_logs_no_key(cluster: LocalCluster) -> None:
+    """Dask logs the arguments of a function that fails, and keeps the last lines of the log."""
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        worker = next(iter(client.nthreads()))
+        sent = {worker: Sealed(b"sk-planted")}
+        answer = client.run(send_share, "no session", sent, workers=[worker], on_error="return")
+        assert isinstance(answer[worker], KeyError)
+        lines = [text for _, text in client.get_worker_logs()[worker]]
+    assert any("Sealed(10 bytes)" in line for line in lines)
+    assert not any("sk-planted" in line for line in lines)
 
 
 def test_a_limit_that_adapts_is_refused(
