@@ -150,6 +150,7 @@ class _Watch:
     def cancel(self) -> None:
         """Expire the deadline now, because the attempt was cancelled."""
         if not self._deadline.expired():
+            self._exchange.catch_up()
             self._exchange.expired = CANCELLED
             self._deadline.reschedule(self._loop.time())
 

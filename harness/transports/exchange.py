@@ -85,7 +85,8 @@ class Exchange:
     is read. `texts`: how received texts are recorded. `rearm` is called when the next deadline has
     become earlier; a later one is noticed when the old one passes. `release` is called when the
     attempt no longer needs its connection, `reopen` before it needs another one for a redirect,
-    `first_text` when the first text has arrived.
+    `first_text` when the first text has arrived. `catch_up` processes what has arrived; it is
+    called before a deadline is checked.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Exchange:
         self.release: Callable[[], None] = do_nothing
         self.reopen: Callable[[], None] = do_nothing
         self.first_text: Callable[[], None] = do_nothing
+        self.catch_up: Callable[[], None] = do_nothing
 
     def limit(self) -> Limit:
         """Return the next deadline."""
@@ -130,6 +132,7 @@ class Exchange:
 
     def overdue(self) -> bool:
         """Return whether a deadline has passed, and remember which one."""
+        self.catch_up()
         limit = self.limit()
         if limit.at > self.now():
             return False

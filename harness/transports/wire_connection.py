@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import cast
 
 import httpx2
 
 from harness.engine.effects import Reply
-from harness.records.clock import ReadClock
+from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import OK, of_status
 from harness.transports.exchange import Exchange
 from harness.transports.framed_chunks import FramedChunks, is_one_chunk
@@ -17,6 +18,7 @@ from harness.transports.reading import Reading
 from harness.transports.response_parser import ResponseParser
 from harness.transports.unasked import HasFileNumber, has_unacknowledged
 
+_AT_ONCE = SECOND // 1000
 _MOST_TRIES = 4
 """How often pieces are collected that have soon another form, before they are read one by one."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -64,14 +66,51 @@ class _EncodedBody(httpx2.AsyncByteStream):
         return exchange.finish()
 
 
+class PieceBacklog:
+    """What has arrived and is not processed yet, of all connections of an event loop.
+
+    A loop that processed each piece when it reads it would read the sockets that are ready after
+    that one later, and stamp their bytes late. So it only stamps them, and processes them when all
+    have been read, for a millisecond between two looks at the sockets.
+    """
+
+    def __init__(self, now: ReadClock) -> None:
+        self._now = now
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._is_due = False
+
+    def add(self, process: Callable[[], None]) -> None:
+        """Call `process` when the sockets that are ready have been read."""
+        self._waiting.append(process)
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run(self) -> None:
+        until = self._now() + _AT_ONCE
+        while self._waiting:
+            self._waiting.popleft()()
+            if self._now() >= until and self._waiting:
+                asyncio.get_running_loop().call_soon(self._run)
+                return
+        self._is_due = False
+
+
 class WireConnection(asyncio.Protocol):
     """A connection to the server, which has one request at a time.
 
-    `closed`: is called when it is closed. `path`: of the requests. `idle_since`: the time of the
+    `closed`: is called when it is closed. `path`: of the requests. `backlog`: of all connections of
+    the event loop. `idle_since`: the time of the
     event loop when its last response was complete.
     """
 
-    def __init__(self, now: ReadClock, path: str, closed: Callable[[WireConnection], None]) -> None:
+    def __init__(
+        self,
+        now: ReadClock,
+        path: str,
+        closed: Callable[[WireConnection], None],
+        backlog: PieceBacklog,
+    ) -> None:
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
         self._now = now
@@ -89,6 +128,8 @@ class WireConnection(asyncio.Protocol):
         self._reading: Reading | None = None
         self._frames: FramedChunks | None = None
         self._tries = 0
+        self._backlog = backlog
+        self._arrived: list[tuple[bytes, int]] = []
 
     @property
     def is_open(self) -> bool:
@@ -137,6 +178,7 @@ class WireConnection(asyncio.Protocol):
         self._refusal = self._encoded = None
         self._tries = 0
         self._ended = asyncio.get_running_loop().create_future()
+        exchange.catch_up = self.catch_up
         exchange.note_sent()
         self.transport.write(request)
         try:
@@ -153,23 +195,35 @@ class WireConnection(asyncio.Protocol):
         self._socket = transport.get_extra_info("socket")
 
     def data_received(self, data: bytes) -> None:
-        """Stamp and process bytes (asyncio)."""
+        """Stamp bytes, which are processed when all sockets have been read (asyncio)."""
         at = self._now()
         frames = self._frames
-        if frames is not None and frames.takes(data, at):
+        if frames is not None and not self._arrived and frames.takes(data, at):
             if self._reading is not None:  # its next deadline
                 self._reading.last_token = at
             return
         if self._ended is None:  # bytes that no request asked for
             self.abort()
             return
-        try:
-            self._process(data, at)
-        except Exception as error:
-            self._fail(error)
+        if not self._arrived:
+            self._backlog.add(self.catch_up)
+        self._arrived.append((data, at))
+
+    def catch_up(self) -> None:
+        """Process the bytes that have arrived."""
+        arrived, self._arrived = self._arrived, []
+        for data, at in arrived:
+            if self._ended is None:
+                self.abort()
+                return
+            try:
+                self._process(data, at)
+            except Exception as error:
+                self._fail(error)
 
     def eof_received(self) -> None:
         """Process the end of what the server sends (asyncio)."""
+        self.catch_up()
         if self._ended is None or self._ended.done():
             return
         try:
@@ -179,6 +233,7 @@ class WireConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the request if the connection was lost (asyncio)."""
+        self.catch_up()
         if self._ended is not None and not self._ended.done():
             if error is None:
                 self.eof_received()

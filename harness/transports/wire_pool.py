@@ -20,7 +20,7 @@ from harness.transports.http_requests import (
     require_tunnel,
 )
 from harness.transports.target import Target
-from harness.transports.wire_connection import WireConnection
+from harness.transports.wire_connection import PieceBacklog, WireConnection
 
 _RESOLVED_SECONDS = 10.0
 """How long the addresses of a host are used; resolving a name takes a thread each time."""
@@ -44,6 +44,7 @@ class WirePool:
         self._tls.set_alpn_protocols(["http/1.1"])
         self.proxy = environment_proxy(url) if target.trust_env else None
         self._idle: list[WireConnection] = []
+        self._backlog = PieceBacklog(now)
         self._open: set[WireConnection] = set()
         self._addresses: tuple[float, list[Any]] = (0.0, [])
         self._all_closed: asyncio.Event | None = None
@@ -115,7 +116,7 @@ class WirePool:
         if is_secure:
             secure = {"ssl": self._tls, "ssl_handshake_timeout": _HANDSHAKE_SECONDS}
             secure["server_hostname"] = host
-        create = partial(WireConnection, self._now, self._url.path, self._forget)
+        create = partial(WireConnection, self._now, self._url.path, self._forget, self._backlog)
         if len(addresses) == 1:  # the usual case, in which the event loop connects by itself
             address = addresses[0][4]
             _, connection = await loop.create_connection(create, address[0], address[1], **secure)

@@ -13,7 +13,7 @@ from harness.config.response_reading import ReadingTerms, ResponseLimits
 from harness.engine.effects import Reply
 from harness.transports import wire_connection
 from harness.transports.exchange import Exchange
-from harness.transports.wire_connection import WireConnection
+from harness.transports.wire_connection import PieceBacklog, WireConnection
 from tests.transports.attempts import ANCHOR, make_deadlines
 from tests.transports.bodies import DONE
 from tests.transports.cutting import cut
@@ -57,7 +57,10 @@ def received(pieces: list[bytes], *, most_text: int = 1_000_000, cancel: bool = 
 
     async def whole() -> tuple[Reply | None, bool]:
         wire, time = Wire(), [0]
-        connection = WireConnection(lambda: time[0], "/v1/chat/completions", lambda _: None)
+        backlog = PieceBacklog(lambda: time[0])
+        connection = WireConnection(
+            lambda: time[0], "/v1/chat/completions", lambda _: None, backlog
+        )
         connection.connection_made(cast(asyncio.Transport, wire))
         terms = ReadingTerms(limits=ResponseLimits(text=most_text))
         exchange = Exchange(True, make_deadlines(), lambda: time[0], ANCHOR, terms)
