@@ -400,7 +400,7 @@ def _hooks(
     def after_trial(the_run: Run, read: ReadTrial) -> None:
         records = read()
         if (
-            the_run.virtual or the_run.processes > 1 or the_run.on_cluster
+            the_run.virtual or the_run.on_cluster or records.trial.processes > 1
         ):  # its records have not been passed to `record`
             ended: list[Record] = [*records.attempts, *records.calls]
             for one in ended:
@@ -505,7 +505,10 @@ def _rerun(options: argparse.Namespace, scenario: Scenario, *, is_tune: bool) ->
     budget = scenario.budget.model_dump(exclude_none=True)
     settle = scenario.endpoint.facts.settle
     verb: Literal["run", "tune"] = "tune" if is_tune else "run"
-    return Rerun(options.scenario, tuple(options.set), tuple(words), budget, settle, verb)
+    return Rerun(
+        options.scenario, tuple(options.set), tuple(words), budget, settle, verb,
+        options.processes or 1,
+    )  # fmt: skip
 
 
 def _exit_code(finished: Run, summary: Summary | None) -> int:

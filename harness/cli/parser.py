@@ -29,8 +29,8 @@ def command_parser() -> argparse.ArgumentParser:
         "which retry policy, and what async gains.",
         epilog="Exit codes: 0 done; 1 no workflow succeeded, or `compare` found a regression; "
         "2 invalid input, or a check before the run failed; 3 a budget stopped the run; 4 storage "
-        "or internal error; 130 interrupted (143 by SIGTERM, 129 by SIGHUP), everything that had "
-        "finished is saved; 141 the reader of the output closed it.",
+        "or internal error, or a process of the run died; 130 interrupted (143 by SIGTERM, 129 by "
+        "SIGHUP), everything that had finished is saved; 141 the reader of the output closed it.",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -21,11 +21,15 @@ _HEADROOM = 1.25
 """A proposed budget is this many times what the run would use if it goes on as it did."""
 
 
+_VIRTUAL = "endpoint.time=virtual"
+"""The setting with which a trial needs no real time, and no processes that divide it."""
+
+
 class Rerun(NamedTuple):
     """How the scenario was run: its path or name, the settings replaced, and other options.
 
     `budget`: the limits of the scenario by key. `settle`: scenario seconds between two trials.
-    `verb`: the command.
+    `verb`: the command. `processes`: that ran each trial together.
     """
 
     scenario: str
@@ -34,12 +38,15 @@ class Rerun(NamedTuple):
     budget: Mapping[str, float] = {}
     settle: float = 0.0
     verb: Literal["run", "tune"] = "run"
+    processes: int = 1
 
     def command(self, *changed: str) -> str:
         """Return the command that runs it again with other settings, `key=value`."""
         keys = {_key(one) for one in changed}
         settings = [*(one for one in self.overrides if _key(one) not in keys), *changed]
         words = ["harness", self.verb, self.scenario, *self.options]
+        if self.processes > 1 and _VIRTUAL not in changed:
+            words += ["--processes", str(self.processes)]
         for setting in settings:
             words += ["--set", setting]
         return shlex.join(words)
@@ -96,7 +103,7 @@ def _reruns(summary: Summary, rerun: Rerun) -> Iterable[Step]:
             yield Step(rerun.command("sweep.permits=[1, 8, 64]"), "by the number of streams")
         return
     if summary.verdict.bottleneck != "none" and can_be_virtual(summary):
-        yield Step(rerun.command("endpoint.time=virtual"), "whatever the machine")
+        yield Step(rerun.command(_VIRTUAL), "whatever the machine")
     if summary.tune is not None and summary.tune.changed is not None:
         yield Step(rerun.command(), "at the provider as it is now")
     settles = summary.recommendation.settles_with

@@ -277,6 +277,19 @@ def test_runs_with_different_clients_are_warned_of(
     assert said_of_client(earlier) == "", "runs of earlier versions used the openai package"
 
 
+def test_runs_with_different_numbers_of_processes_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", BASE)
+    assert main(["compare", base, new]) == 0
+    assert "processes" not in said(capsys)[0]
+    run = msgspec.structs.replace(read_run(Path(new)), processes=4)
+    write_whole(Path(new) / RUN_FILE, run)
+    assert main(["compare", base, new]) == 0
+    flat = " ".join(said(capsys)[0].split())
+    assert "Warning: processes differ: 1 and 4 run each trial; all times include what" in flat
+
+
 def test_a_directory_without_a_run_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

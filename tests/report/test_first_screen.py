@@ -523,3 +523,12 @@ def test_virtual_time_is_proposed_where_the_machine_was_too_slow() -> None:
 
 def test_a_run_without_a_report_names_its_records() -> None:
     assert f"Records: {HERE}" in shown(make_summary(IDS), has_report=False)
+
+
+def test_a_run_of_several_processes_is_repeated_with_as_many_but_not_in_virtual_time() -> None:
+    rerun = Rerun("mine.toml", processes=2)
+    assert rerun.command("seed=3") == "harness run mine.toml --processes 2 --set seed=3"
+    assert rerun.command("endpoint.time=virtual") == (
+        "harness run mine.toml --set endpoint.time=virtual"
+    )
+    assert Rerun("mine.toml").command() == "harness run mine.toml"
