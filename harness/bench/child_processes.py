@@ -41,17 +41,38 @@ def end_processes(processes: Sequence[BaseProcess]) -> None:
 
 
 class Interruptible:
-    """Unblocks SIGINT inside this context manager. A SIGINT that came before interrupts at once."""
+    """Lets SIGINT interrupt what is done inside this context manager, and nothing else.
+
+    It is entered many times. A SIGINT that came outside of it interrupts at the next entry.
+    Outside, SIGINT is blocked in the main thread. Another thread can still receive it; Python
+    then calls the handler in the main thread, which only notes it.
+    """
+
+    def __init__(self) -> None:
+        self._has_come = False
 
     def __enter__(self) -> None:
         try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            if self._has_come:
+                self._has_come = False
+                raise KeyboardInterrupt
         except KeyboardInterrupt:
             self.__exit__()
             raise
 
     def __exit__(self, *error: object) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            signal.signal(signal.SIGINT, self._note)
+        except KeyboardInterrupt:  # it came before
+            signal.signal(signal.SIGINT, self._note)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._has_come = True
 
 
 @contextlib.contextmanager

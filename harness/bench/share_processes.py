@@ -332,6 +332,7 @@ class _ShareCounts:
 def _work(line: Connection, begun: RunProgress, open_writer: OpenWriter) -> None:
     """Run shares until the connection is closed: the main function of a process."""
     leave_signals_to_parent()
+    interruptible = Interruptible()
     with contextlib.suppress(EOFError, BrokenPipeError):
         try:
             from harness.bench.modes import prepare_client
@@ -343,7 +344,7 @@ def _work(line: Connection, begun: RunProgress, open_writer: OpenWriter) -> None
                     prepare_client(target)
                 line.send(None)
                 while True:
-                    line.send(_run_share(line, begun, line.recv(), writer))
+                    line.send(_run_share(line, begun, line.recv(), writer, interruptible))
         except HarnessError as error:
             line.send(error)
         except Exception as error:
@@ -352,7 +353,13 @@ def _work(line: Connection, begun: RunProgress, open_writer: OpenWriter) -> None
             line.send(failed)
 
 
-def _run_share(line: Connection, begun: RunProgress, task: ShareTask, writer: Writer) -> EndedShare:
+def _run_share(
+    line: Connection,
+    begun: RunProgress,
+    task: ShareTask,
+    writer: Writer,
+    interruptible: Interruptible,
+) -> EndedShare:
     scenario, now = cell_scenario(begun.scenario, task.cell), monotonic_since(begun.run.zero)
     limits, ledger, answered = task.spending
 
@@ -382,7 +389,7 @@ def _run_share(line: Connection, begun: RunProgress, task: ShareTask, writer: Wr
         )
         facts, seen = measure_share(
             begun, task.cell, task.repeat, task.share, scenario, task.target, gate, now, write,
-            together, interruptible=Interruptible(),
+            together, interruptible=interruptible,
         )  # fmt: skip
         refusal = gate.refusal if facts.stopped is not None else None
         spending = SpendingSoFar(limits, gate.ledger, gate.answered)

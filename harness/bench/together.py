@@ -19,6 +19,7 @@ from harness.engine.shared_policy import SharedPolicy, shared_policy
 from harness.policies.protocol import Policy
 from harness.policies.stack import Stack
 from harness.records.clock import SECOND, ReadClock
+from harness.store.run_directory import writing
 
 _LEAD = SECOND // 50
 """Nanoseconds from the moment at which all processes are ready to the start."""
@@ -40,16 +41,17 @@ class TogetherInTrial:
 
     `folder`: the same for all of them, and new for each trial. `share`: of this process. `budget`,
     `limit`: cells for the state of the gate and of a limit that adapts. `answers`: whether an
-    answer has shown that requests can succeed.
+    answer has shown that requests can succeed. Raises StorageError.
     """
 
     def __init__(self, folder: Path, share: TrialShare, now: ReadClock) -> None:
         self.share = share
-        self.budget = SharedCell(folder / "budget")
-        self.limit = SharedCell(folder / "limit")
-        self.answers = SharedFlag(folder / "answers")
-        self._policy_cell = SharedCell(folder / "policy")
-        self._start_cell = SharedCell(folder / "start")
+        with writing(folder):
+            self.budget = SharedCell(folder / "budget")
+            self.limit = SharedCell(folder / "limit")
+            self.answers = SharedFlag(folder / "answers")
+            self._policy_cell = SharedCell(folder / "policy")
+            self._start_cell = SharedCell(folder / "start")
         self._policy: SharedPolicy | None = None
         self._now = now
         self._ready: frozenset[int] = frozenset()

@@ -138,12 +138,12 @@ class Workers:
 def _work(line: Connection, begun: RunProgress) -> None:
     """Play trials until the connection is closed: the main function of a worker process."""
     leave_signals_to_parent()
-    account, memory = opening(begun), PromptMemory()
+    account, memory, interruptible = opening(begun), PromptMemory(), Interruptible()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             task = line.recv()
             try:
-                line.send(play(begun, task, account, line.send, memory, Interruptible()))
+                line.send(play(begun, task, account, line.send, memory, interruptible))
             except HarnessError as error:
                 line.send(error)
             except Exception as error:
