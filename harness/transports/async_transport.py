@@ -156,10 +156,10 @@ class _Watch:
 
     def _check(self) -> None:
         self._timer = None
-        if self._exchange.overdue():
-            self._deadline.reschedule(self._loop.time())
-        else:
+        if not self._exchange.overdue():
             self.arm()
+        elif not self._deadline.expired():  # a cancellation can have come first
+            self._deadline.reschedule(self._loop.time())
 
 
 async def exchange_async(
