@@ -75,6 +75,7 @@ class _Child:
                     self._messages.append(message)
         except (EOFError, OSError):
             code = self._process.wait()
+            self._line.close()
             with self._lock:
                 self._exit_code = code
 
@@ -98,8 +99,12 @@ class _Child:
 
     def end(self) -> None:
         """End the process."""
-        with contextlib.suppress(OSError):  # the process sees the end of the connection
-            socket.socket(fileno=os.dup(self._line.fileno())).shutdown(socket.SHUT_RDWR)
+        # Not closed, which the thread would not notice: both see the end of the connection.
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(fileno=os.dup(self._line.fileno())) as other,
+        ):
+            other.shutdown(socket.SHUT_RDWR)
         try:
             self._process.wait(_GRACE)
         except subprocess.TimeoutExpired:
