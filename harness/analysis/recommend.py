@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, assert_never
 
 from harness.analysis.cells import MeasuredCell
@@ -31,7 +31,7 @@ from harness.analysis.provider_change import provider_change
 from harness.analysis.question import clients_of
 from harness.analysis.settling import RunState, settles_with
 from harness.analysis.statistics import over_repeats
-from harness.analysis.tuned import decide_tune, tune_story, without_lead
+from harness.analysis.tuned import decide_tune, tune_story, without_lead, without_proof
 from harness.records.schema import Run
 from harness.records.tune_blocks import TuneBlock
 
@@ -115,7 +115,7 @@ class Advice:
                 state="open", objective=self._objective, because=(*because, self._nothing())
             )
         because += [*self._objective_of(found.candidate), self._success(found.candidate)]
-        because += [*self._excluded(found), self._lead(found), *self._equal(found)]
+        because += [*self._excluded(found), *self._lead(found), *self._equal(found)]
         if not found.exercised:
             because.append(
                 "Retry policy: not exercised. No attempt failed with these settings, so all "
@@ -145,7 +145,7 @@ class Advice:
         """Return why a run ended that adds repeats until the recommendation is settled."""
         run, looks = self._run, self._rules.looks.repeats
         if run.tuned:
-            return list(tune_story(self._tune, self._run.cells))
+            return list(tune_story(self._tune, run.cells, self._objective, self._rules.asked))
         if run.scenario["sweep"]["repeats"] != "auto":
             return []
         number = {count: f"look {at} of {len(looks)}" for at, count in enumerate(looks, 1)}
@@ -204,7 +204,17 @@ class Advice:
             case _:
                 assert_never(proof)
 
-    def _lead(self, found: Judgement) -> str:
+    def _lead(self, found: Judgement) -> Iterator[str]:
+        """Yield what is known of its lead, and what trials do not prove of it."""
+        guessed = ""
+        if self._tune and found.state == "proven":
+            guessed = without_proof(self._tune[-1], found.proofs, self._cells)
+        if found.rival is not None or not guessed:
+            yield self._closest(found)
+        if guessed:
+            yield guessed
+
+    def _closest(self, found: Judgement) -> str:
         if found.rival is None:
             if self._run.tuned and len(self._contenders) > 1:
                 return "No other setting is left to compare it with: each one is ruled out."

@@ -13,7 +13,7 @@ from harness.analysis.cold_start import cold_start
 from harness.analysis.contenders import rules_of
 from harness.analysis.lacking_records import lacking_records
 from harness.analysis.metrics import summarise_cell
-from harness.analysis.model import SUMMARY_SCHEMA, Requirement, Summary
+from harness.analysis.model import SUMMARY_SCHEMA, Requirement, Summary, TuneChange
 from harness.analysis.oracle import compare_logs, join
 from harness.analysis.question import clients_of, hedged_policies, question_of
 from harness.analysis.reasoning import reasoning_by_phase
@@ -40,7 +40,7 @@ def summarise(records: Records) -> Summary:
     """Return the summary of a run. The same records give the same summary."""
     records = Dataset.of(records)
     run, cells = records.run, list(records.cells.values())
-    measured = [MeasuredCell(cell, sync=_sync_of(cell, cells)) for cell in cells]
+    measured = _measured(cells)
     joined = join(records)
     lacking = lacking_records(records)
     advice = Advice(run, measured, lacking, records.tune)
@@ -110,6 +110,17 @@ def _planned(run: Run) -> int | None:
         return None
     workflows: int = run.scenario["load"]["workflows"]
     return len(run.cells) * run.repeats * workflows
+
+
+def change_of_provider(directory: Path) -> TuneChange | None:
+    """Return how the provider changed during a tune so far; None if nothing shows that it did."""
+    records = Dataset.read(directory)
+    measured = _measured(list(records.cells.values()))
+    return Advice(records.run, measured, (), records.tune).changed
+
+
+def _measured(cells: Sequence[CellRecords]) -> list[MeasuredCell]:
+    return [MeasuredCell(cell, sync=_sync_of(cell, cells)) for cell in cells]
 
 
 def _sync_of(cell: CellRecords, cells: Sequence[CellRecords]) -> CellRecords | None:

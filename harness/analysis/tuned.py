@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from harness.analysis.contenders import contenders_after, rules_of
 from harness.analysis.decision import (
@@ -16,6 +16,7 @@ from harness.analysis.decision import (
     success_proofs,
     with_unused_policies_as_one,
 )
+from harness.analysis.proofs import Proof
 from harness.analysis.selection import Dataset
 from harness.records.schema import CellInfo
 from harness.records.tune_blocks import TuneBlock
@@ -116,10 +117,71 @@ def without_lead(found: Judgement) -> Judgement:
     )
 
 
-def tune_story(blocks: Sequence[TuneBlock], measured: Sequence[CellInfo]) -> Iterator[str]:
+_BETTER_AND_WORSE = {
+    "makespan": ("faster", "slow"),
+    "workflow_p95": ("faster for the slowest workflows", "slow for the slowest workflows"),
+    "cost_per_successful_workflow": ("cheaper", "expensive"),
+}
+
+
+def bound_in_words(bound: float, objective: str) -> str:
+    """Return what a lower bound of the objective of a setting says of it.
+
+    `bound`: as a factor of the leading setting's. It is a predicate: `at least 1.14 times as slow`,
+    `not faster`, `at most 2 % faster`.
+    """
+    better, worse = _BETTER_AND_WORSE[objective]
+    if f"{bound:.3g}" in ("1", "0.999"):
+        return f"not {better}"
+    if bound < 1:
+        return f"at most {100 * (1 - bound):.2g} % {better}"
+    return f"at least {bound:.3g} times as {worse}"
+
+
+def share_in_words(bound: float, asked: float | None) -> str:
+    """Return what an upper bound of a success rate says: `at most 80 %`.
+
+    `less than 90 %` where the bound is rounded to the required rate `asked`.
+    """
+    if asked is not None and f"{100 * bound:.0f}" == f"{100 * asked:.0f}":
+        return f"less than {100 * asked:.4g} %"
+    return f"at most {100 * bound:.0f} %"
+
+
+def without_proof(last: TuneBlock, proofs: Mapping[str, Proof], measured: Collection[str]) -> str:
+    """Return which settings trials do not prove to be worse than a proven one; empty if none is.
+
+    `last`: the last decision. `proofs`: of the SLO, by setting. `measured`: the settings that have
+    trials.
+    """
+    guessed = [
+        one.cell
+        for one in last.ruled_out
+        if one.because != "same" and proofs.get(one.cell) != "broken"
+    ]
+    untried = sum(name not in measured for name in guessed)
+    if not guessed:
+        return ""
+    if not untried:
+        were = "it was" if len(guessed) == 1 else "they were"
+        return (
+            f"Its lead over {_settings(len(guessed))} is not proven by trials: {were} ruled out "
+            "after a few."
+        )
+    tried = len(guessed) - untried
+    after = f", and {tried} after a few trials" if tried else ""
+    return (
+        f"Its lead over {_settings(len(guessed))} is not proven by trials: a twin of the provider "
+        f"ruled out {untried} without a trial{after}."
+    )
+
+
+def tune_story(
+    blocks: Sequence[TuneBlock], measured: Sequence[CellInfo], objective: str, asked: float | None
+) -> Iterator[str]:
     """Yield sentences about what a tune has measured and ruled out.
 
-    `measured`: the settings that have trials.
+    `measured`: the settings that have trials. `asked`: the required success rate.
     """
     if not blocks:
         return
@@ -136,22 +198,24 @@ def tune_story(blocks: Sequence[TuneBlock], measured: Sequence[CellInfo]) -> Ite
     if slower:
         nearest = slower[0]
         yield (
-            f"{_settings(len(slower))} that were not measured are ruled out by a twin of the "
-            f"provider: the nearest, {nearest.cell}, takes at least "
-            f"{nearest.bound:.2f} times as much."
+            f"A twin of the provider ruled out {_settings(len(slower))} without a trial, by the "
+            f"objective: the closest, {nearest.cell}, is "
+            f"{bound_in_words(nearest.bound, objective)}."
         )
     failing = sorted((one for one in others if one.because == "slo"), key=lambda one: -one.bound)
     if failing:
         nearest = failing[0]
         yield (
-            f"{_settings(len(failing))} that were not measured miss the SLO at the twin: the "
-            f"nearest, {nearest.cell}, keeps at most {100 * nearest.bound:.0f} % of the workflows."
+            f"A twin of the provider ruled out {_settings(len(failing))} without a trial, by the "
+            f"SLO: the closest, {nearest.cell}, keeps {share_in_words(nearest.bound, asked)} of "
+            "the workflows."
         )
     same = sum(one.because == "same" for one in others)
     if same:
+        do = "setting does" if same == 1 else "settings do"
         yield (
-            f"{_settings(same)} are the same as one that was measured: no attempt failed there, so "
-            "the policy makes no difference."
+            f"{same:,} {do} the same as one that was measured: no attempt failed there, so the "
+            "policy makes no difference."
         )
     unknown = sorted(set(last.open) - names)
     if unknown:

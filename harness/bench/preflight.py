@@ -25,6 +25,24 @@ _OTHER_FILES = 128
 """Files that are open beside the connections: records, libraries, pipes, the event loop's own."""
 
 
+def require_free(out: str | None) -> None:
+    """Raise PreflightError if there is something at `out`; before what takes longer is checked."""
+    if out is None:
+        return
+    try:
+        if any(path.name != LOCK for path in Path(out).iterdir()):
+            raise PreflightError(_not_empty(Path(out)))
+    except (
+        OSError,
+        ValueError,
+    ):  # it does not exist, or `run_directory` says what is wrong with it
+        return
+
+
+def _not_empty(directory: Path) -> str:
+    return f"{directory}: not empty; name a new directory with --out"
+
+
 def run_directory(name: str, out: str | None) -> Path:
     """Create and return the run's directory; it is new or empty, and can be written to."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -32,7 +50,7 @@ def run_directory(name: str, out: str | None) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=bool(out))
         if any(path.name != LOCK for path in directory.iterdir()):
-            raise PreflightError(f"{directory}: not empty; name a new directory with --out")
+            raise PreflightError(_not_empty(directory))
         probe = directory / ".writable"
         probe.touch()
         probe.unlink()

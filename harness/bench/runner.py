@@ -181,6 +181,7 @@ def run(
     has_metrics = any(
         mine.endpoint.facts.metrics for mine in cells.scenarios_by_cell(scenario).values()
     )
+    decisions: list[TuneBlock] = []
     several = begun.run.processes > 1 and not begun.run.on_cluster
     open_writer = partial(
         run_directory.Writer,
@@ -192,7 +193,12 @@ def run(
             looks = scenario.sweep.looks
             todo = trial_batches(blocks, looks, begun.whole, judge_records(directory))
         else:
-            todo = plan(begun, directory, writer.append)
+
+            def record(decision: TuneBlock) -> None:
+                writer.append(decision)
+                decisions.append(decision)
+
+            todo = plan(begun, directory, record)
         if begun.run.virtual:
             stopped = _play_all(begun, todo, writer, hooks, executor)
         else:
@@ -206,6 +212,8 @@ def run(
 
                 apart = ShareProcesses(begun.run.processes, begun, partial(open_writer, "join"))
             stopped = _measure_all(begun, secrets, todo, writer, hooks, marks, apart)
+    if stopped is None and decisions and decisions[-1].over_budget:
+        stopped = Stop(by="budget", because=decisions[-1].end)
     finished = msgspec.structs.replace(
         marks.marking(begun.run), status="partial" if stopped else "complete", stopped=stopped
     )

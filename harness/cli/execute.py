@@ -34,7 +34,7 @@ from harness.records.errors import HarnessError, InputError
 from harness.records.schema import Attempt, Record, Run, Trial
 from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneBlock
 from harness.report.next_steps import Rerun
-from harness.report.tune_text import block_line
+from harness.report.wording import cell_labels
 from harness.simulator.profiles import Profile
 from harness.store.run_directory import (
     RUN_FILE,
@@ -79,6 +79,7 @@ def start_run(
 
     `is_tune`: choose the trials while the run goes on. `twin`: the profile that a tune starts from.
     """
+    preflight.require_free(options.out)
     _tell_code(scenario, options)
     with refusing_requests(scenario):
         check_code(scenario)
@@ -121,8 +122,9 @@ def resume_run(options: argparse.Namespace) -> int:
             expected = estimate_run(scenario, profiles)
             if is_tune:
                 expected = of_chosen_trials(expected, TRIALS_A_BLOCK)
-            confirm(scenario, expected, options.yes, options.quiet)
-            _wait(scenario, keys, options)
+            if not was_complete:
+                confirm(scenario, expected, options.yes, options.quiet)
+                _wait(scenario, keys, options)
             return _execute(
                 scenario, _plain(profiles), keys, directory, expected, options, progress, is_tune
             )
@@ -304,7 +306,7 @@ def _show(
             views,
             verbose=options.verbose,
             interrupted=interrupted,
-            rerun=_rerun(options, scenario, is_tune=finished.tuned),
+            rerun=rerun_of(options, scenario, finished),
         )
     return _exit_code(finished, summary)
 
@@ -468,11 +470,15 @@ def _counters(
 
 def _tune_plan(directory: Path, view: LiveView, views: Views, silent: bool) -> TrialPlan:
     """Return what chooses the trials of a tune. Each decision is shown in one line."""
+    from harness.analysis.summary import change_of_provider
+    from harness.report.tune_text import PROVEN, block_line
     from harness.tune.blocks import TunePlan  # imports the twin
 
     def tell(block: TuneBlock) -> None:
         if not silent:
-            view.line(block_line(block))
+            labels = cell_labels(read_run(directory).cells)
+            changed = change_of_provider(directory) if block.end == PROVEN else None
+            view.line(block_line(block, labels, changed))
 
     return TunePlan(views.safe(LIVE_VIEW, tell, RUN_CONTINUES))
 
@@ -495,19 +501,21 @@ def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:
         warn(without_span(account))
 
 
-def _rerun(options: argparse.Namespace, scenario: Scenario, *, is_tune: bool) -> Rerun | None:
+def rerun_of(options: argparse.Namespace, scenario: Scenario, finished: Run) -> Rerun | None:
     """Return how to run the scenario again; None for a resumed run."""
     if options.scenario is None:
         return None
     own = {"--endpoint": options.endpoint, "--model": options.model}
     own["--api-key-env"] = options.api_key_env
+    own["--twin"] = options.twin if finished.tuned else None
     words = [word for name, value in own.items() if value is not None for word in (name, value)]
     budget = scenario.budget.model_dump(exclude_none=True)
     settle = scenario.endpoint.facts.settle
-    verb: Literal["run", "tune"] = "tune" if is_tune else "run"
+    verb: Literal["run", "tune"] = "tune" if finished.tuned else "run"
+    blocks = finished.repeats if finished.tuned else 0
     return Rerun(
         options.scenario, tuple(options.set), tuple(words), budget, settle, verb,
-        options.processes or 1,
+        options.processes or 1, blocks,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -51,7 +52,8 @@ class TuneBlock(msgspec.Struct, frozen=True, kw_only=True):
     than the margin. `attempts`: that the run had so far. `reason`: of the choice. `end`: why the
     tune ended, empty while it goes on. `rest_s`: left before each trial, so that a limit a minute
     recovers. `work`: of each block before it, over their mean, as the twin expects it: by that
-    factor a setting takes longer there. Empty without a twin.
+    factor a setting takes longer there. Empty without a twin. `over_budget`: the tune ended because
+    the next trial does not fit into the budget; a session with a larger budget decides anew.
     """
 
     block: Index[int]
@@ -66,3 +68,14 @@ class TuneBlock(msgspec.Struct, frozen=True, kw_only=True):
     end: str = ""
     rest_s: RealSeconds[float] = 0.0
     work: Ratio[tuple[float, ...]] = ()
+    over_budget: bool = False
+
+
+def valid_decisions(blocks: Iterable[TuneBlock]) -> tuple[TuneBlock, ...]:
+    """Return the decisions without each end after which the tune went on with a larger budget."""
+    valid: list[TuneBlock] = []
+    for block in blocks:
+        if valid and valid[-1].over_budget:
+            valid.pop()
+        valid.append(block)
+    return tuple(valid)

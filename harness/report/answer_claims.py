@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, assert_never
 from harness.analysis.model import Cell, Preference, Rival, Summary
 from harness.analysis.settings import identity, swept_keys, varying
 from harness.records.settings import one_at_a_time
+from harness.report.tune_proof import TuneProof, tune_proof
 from harness.report.wording import change_in_percent, counted, ended, is_one, kept, number, percent
 
 
@@ -171,6 +172,8 @@ def claim(summary: Summary, noun: str = "setting") -> str:
     """Return what is proven of the recommended cell: that it is the best, and what it keeps."""
     words, count = _words(summary), len(summary.cells)
     keeps = required(summary, "keeps")
+    if (proof := tune_proof(summary)) is not None and not proof.is_complete:
+        return f"it {keeps}{_lead_in_trials(proof, summary)}"
     rivals = summary.recommendation.rivals
     is_tie = any(one.ratio.low is None or one.ratio.low <= 1 for one in rivals if not _is_twin(one))
     if is_tie or not all(map(_is_twin, _equal(summary))):
@@ -185,6 +188,18 @@ def claim(summary: Summary, noun: str = "setting") -> str:
     if count == 2:
         several = f"the {words.better} of the two {_plural(noun)}"
     return f"{several}{words.for_whom}, and it {keeps} (both proven)"
+
+
+def _lead_in_trials(proof: TuneProof, summary: Summary) -> str:
+    """Return what trials prove of the lead of a tune, after what is proven to be kept."""
+    words = _words(summary)
+    better = f"{words.better}{words.for_whom} by more than {percent(summary.margin)}"
+    if not proof.compared:
+        by = "a twin of the provider expects" if proof.by_twin else "a few trials show"
+        return f" (proven), and {by} no such setting that is {better} (not proven)"
+    others = "the other setting" if proof.compared == 1 else f"none of {proof.compared} others"
+    verb = "is not" if proof.compared == 1 else "is"
+    return f", and {others} that trials compared with it {verb} {better} (both proven)"
 
 
 def _plural(noun: str, count: int | None = None) -> str:
@@ -296,5 +311,7 @@ def no_better_policy(summary: Summary) -> list[str]:
     if summary.recommendation.state != "proven" or len(summary.cells) == 1:
         return []
     words = _words(summary)
+    if (proof := tune_proof(summary)) is not None and not proof.is_complete:
+        return []
     than = f"is {words.better}{words.for_whom} by more than {percent(summary.margin)}"
     return [f"no other policy that keeps as much {than} (proven)"]

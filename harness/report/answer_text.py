@@ -27,6 +27,7 @@ from harness.report.answer_claims import (
     what_would_prove_it,
 )
 from harness.report.failures import most_frequent_failure
+from harness.report.tune_proof import ruled_out_text
 from harness.report.tune_text import changed_provider
 from harness.report.wording import (
     cell_labels,
@@ -70,7 +71,8 @@ def run_answer(summary: Summary) -> RunAnswer:
             "(docs/your-program.md).",
         )
     found = _answer_of(summary)
-    reason = " ".join(part for part in (found.reason, changed_provider(summary)) if part)
+    parts = (changed_provider(summary), ruled_out_text(summary), found.reason)
+    reason = " ".join(part for part in parts if part)
     return found._replace(reason=reason)
 
 

@@ -124,10 +124,10 @@ def _sensitivity(
             name: [one.changes[name].detectable for one in comparison.cells if name in one.changes]
             for name in shown
         }
-        said = [f"{name} {_range(found, name)}" for name, found in ranges.items() if found]
+        said = [f"{name} {_found(found, name)}" for name, found in ranges.items() if found]
         yield (
-            f"Would have been found with a probability of {usual}, by setting: {'; '.join(said)}. "
-            "Smaller changes are found of a metric that --fail-on names."
+            f"This comparison finds the following changes with a probability of {usual}: "
+            f"{'; '.join(said)}. With --fail-on, it finds smaller changes of the named metric."
         )
     for rule, checks in _by_rule(comparison.rules).items():
         least, metric = min(checks, key=_power), checks[0].metric
@@ -169,6 +169,15 @@ def _by_rule(checks: Iterable[RuleCheck]) -> dict[str, list[RuleCheck]]:
     for one in checks:
         found.setdefault(one.rule, []).append(one)
     return found
+
+
+def _found(changes: Sequence[float | None], name: str) -> str:
+    """Write the least and the largest of detectable changes in words."""
+    whole = {"any": "any change", "none": "no change"}
+    texts = [whole.get(text, f"{text} or more") for text in _range(changes, name).split(" to ")]
+    if len(texts) == 1:
+        return f"{texts[0]} in each setting" if len(changes) > 1 else texts[0]
+    return f"{texts[0]} in the most exact setting, {texts[1]} in the least exact one"
 
 
 def _range(changes: Sequence[float | None], name: str) -> str:

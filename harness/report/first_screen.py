@@ -22,6 +22,7 @@ from harness.report.line_wrap import legend, wrapped
 from harness.report.next_steps import Rerun, Step, next_steps
 from harness.report.paired_columns import paired_columns, paired_key
 from harness.report.screen_table import CLIENT_COLUMNS, SPEED_UP, ranked, table_lines
+from harness.report.tune_proof import ruled_out_text
 from harness.report.tune_text import tune_cost, untried_settings
 from harness.report.wording import (
     cell_labels,
@@ -95,12 +96,12 @@ def first_screen(
     ]
     head += wrapped(found.reason, width=width, indent="")
     if summary.tune is not None:
-        head += wrapped(tune_cost(summary.tune), width=width, indent="")
+        head += wrapped(tune_cost(summary.tune, summary.stopped), width=width, indent="")
     any_kept = any(map(kept, summary.cells))
     notes = (
         [wrapped(f"Note: {one}", width=width) for one in warnings_of(summary)] if any_kept else []
     )
-    if summary.tune is not None and any_kept:
+    if summary.tune is not None and any_kept and not ruled_out_text(summary):
         notes.append(wrapped(untried_settings(summary.tune), width=width))
     where = directory / REPORT_FILE if has_report else directory
     end = [f"{'Report' if has_report else 'Records'}: {where}"]

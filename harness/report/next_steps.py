@@ -29,7 +29,8 @@ class Rerun(NamedTuple):
     """How the scenario was run: its path or name, the settings replaced, and other options.
 
     `budget`: the limits of the scenario by key. `settle`: scenario seconds between two trials.
-    `verb`: the command. `processes`: that ran each trial together.
+    `verb`: the command. `processes`: that ran each trial together. `blocks`: the most blocks of a
+    tune, 0 for another run.
     """
 
     scenario: str
@@ -39,6 +40,7 @@ class Rerun(NamedTuple):
     settle: float = 0.0
     verb: Literal["run", "tune"] = "run"
     processes: int = 1
+    blocks: int = 0
 
     def command(self, *changed: str) -> str:
         """Return the command that runs it again with other settings, `key=value`."""
@@ -111,13 +113,15 @@ def _reruns(summary: Summary, rerun: Rerun) -> Iterable[Step]:
         changed = ["sweep.repeats=auto"] if summary.planned_workflows is not None else []
         purpose = "may be enough for a proof" if settles.at_least else "enough for a proof"
         key = "sweep.max_repeats" if summary.tune is None else "tune.max_blocks"
-        changed.append(f"{key}={settles.max_repeats}")
+        if settles.max_repeats > rerun.blocks:
+            changed.append(f"{key}={settles.max_repeats}")
         workflows = (settles.workflows or 0) * _settings_a_repeat(summary)
         for name, limit in rerun.budget.items():
             needed = _needed(name, summary, workflows, rerun.settle)
             if needed is not None and needed > limit:
                 changed.append(f"budget.{name}={_written(needed)}")
-        yield Step(rerun.command(*changed), purpose)
+        if changed:
+            yield Step(rerun.command(*changed), purpose)
 
 
 def _settings_a_repeat(summary: Summary) -> int:

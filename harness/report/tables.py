@@ -241,7 +241,9 @@ class Subject(NamedTuple):
 
     def named(self, text: str) -> str:
         """Replace the ids of cells by their names, and keep `95 %` on one line."""
-        whole = with_labels(text, self.labels)
+        tune = self.summary.tune
+        untried = {} if tune is None else cell_labels([one.info for one in tune.settings])
+        whole = with_labels(text, {**untried, **self.labels})
         return whole.replace(" %", "\u00a0%").replace(" ·", "\u00a0·")
 
 

@@ -25,7 +25,8 @@ from harness.report.line_wrap import legend
 from harness.report.line_wrap import wrapped as wrap_paragraph
 from harness.report.paired_columns import BLOCKS_DIFFER, paired_columns, paired_key
 from harness.report.tables import Column
-from harness.report.tune_text import tune_lines
+from harness.report.tune_proof import proven_text
+from harness.report.tune_text import tune_lines, tuned_labels
 from harness.report.wording import (
     NONE,
     bottleneck_text,
@@ -35,7 +36,6 @@ from harness.report.wording import (
     in_reading_order,
     is_equal_work,
     number,
-    proof_text,
     recommendation_heading,
     repeats_of,
     side_by_side,
@@ -225,12 +225,12 @@ def _oracle(summary: Summary) -> str:
 def _recommendation(summary: Summary, width: int) -> Iterator[str]:
     wrapped = partial(wrap_paragraph, width=width)
     advice = summary.recommendation
-    labels = {
-        name: label.replace(" ", "\u00a0") for name, label in cell_labels(summary.cells).items()
-    }
+    untried = {} if summary.tune is None else tuned_labels(summary.tune)
+    known = {**untried, **cell_labels(summary.cells)}
+    labels = {name: label.replace(" ", "\u00a0") for name, label in known.items()}
     cell = next((cell for cell in summary.cells if cell.id == advice.candidate), None)
     heading = recommendation_heading(summary)
-    said = f"{heading}: {spoken(cell, summary.cells)}. {proof_text(advice)}" if cell else heading
+    said = f"{heading}: {spoken(cell, summary.cells)}. {proven_text(summary)}" if cell else heading
     yield from wrapped(said)
     for because in advice.because:
         yield from wrapped(with_labels(because, labels), "  - ")

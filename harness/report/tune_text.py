@@ -14,38 +14,48 @@ from harness.analysis.model import (
     TuneStep,
     TuneSummary,
 )
+from harness.analysis.tuned import bound_in_words
+from harness.records.schema import Stop
 from harness.records.tune_blocks import TuneBlock
 from harness.report.answer_claims import in_words
 from harness.report.wording import cell_labels, counted, number, percent, sentence
 
+PROVEN = "proven"
+"""The `end` of a tune whose trials prove a setting, if the provider did not change."""
+
 _Reason = Literal["slower", "slo", "same", "dropped"]
 
 
-def block_line(block: TuneBlock) -> str:
-    """Return one line about a decision: what is tried, what is left and spent, and why."""
+def block_line(
+    block: TuneBlock, labels: Mapping[str, str], changed: TuneChange | None = None
+) -> str:
+    """Return one line about a decision: what is tried, what is left and spent, and why.
+
+    `labels`: of all settings, by id. `changed`: how the provider changed so far.
+    """
     number = f"block {block.block + 1}"
     spent = f"{block.attempts:,} requests so far"
     left = counted(len(block.open) + bool(block.leading), "setting")
     if block.end:
-        return f"{number}: none, {left} left, {spent}; the tune ends: {block.end}"
-    tried = ", ".join(_short(name) for name in block.cells)
+        why = _end_in_words(block.end, changed)
+        return f"{number}: none, {left} left, {spent}; the tune ends: {why}"
+    tried = ", ".join(labels[name] for name in block.cells)
     return f"{number}: {tried}; {left} left, {spent}; {block.reason}"
 
 
-def _short(name: str) -> str:
-    """Return the id of a setting without the permit scope that most settings have."""
-    return name.removesuffix("_attempt").replace("_", " ")
+def tune_cost(tune: TuneSummary, stopped: Stop | None = None) -> str:
+    """Return what a tune cost, beside the full grid, and the budget that ended it.
 
-
-def tune_cost(tune: TuneSummary) -> str:
-    """Return what a tune cost, beside the full grid, in a sentence.
-
-    Before a trial has ended, nothing is known of the grid.
+    `stopped`: why the run is partial. Before a trial has ended, nothing is known of the grid.
     """
+    spent = counted_requests(tune.attempts)
+    if stopped is not None and stopped.by == "budget":
+        because = stopped.because.partition(";")[0]
+        spent = f"The budget ended the tune: {because}. {spent}"
     if not tune.grid_attempts:
-        return f"{counted_requests(tune.attempts)}."
+        return f"{spent}."
     return (
-        f"{counted_requests(tune.attempts)}; the full grid, "
+        f"{spent}; the full grid, "
         f"{counted(len(tune.settings), 'setting')} with {counted(tune.grid_repeats, 'repeat')}, "
         f"would take about {_two_digits(tune.grid_attempts):,}."
     )
@@ -160,9 +170,13 @@ def tune_lines(tune: TuneSummary) -> Iterator[str]:
 
 def reason_in_words(step: TuneStep, tune: TuneSummary) -> str:
     """Return why a block has its settings, or why the tune ended."""
-    if step.end == "proven" and tune.changed is not None:
-        return "proven by trials at different providers, so it is no proof"
-    return step.end or step.reason
+    return _end_in_words(step.end, tune.changed) if step.end else step.reason
+
+
+def _end_in_words(end: str, changed: TuneChange | None) -> str:
+    if end == PROVEN and changed is not None:
+        return "the provider changed during the tune, so its trials prove no setting"
+    return end
 
 
 def ruled_out_at(tune: TuneSummary, block: int) -> str:
@@ -179,12 +193,12 @@ _REASONS: Mapping[_Reason, str] = {
 }  # fmt: skip
 
 
-def state_in_words(one: TunedSetting) -> str:
+def state_in_words(one: TunedSetting, objective: str) -> str:
     """Return why a setting needs no more trials; `open` if it may still be the best."""
     bound = one.bound or 0.0
     match one.ruled_out:
         case "slower":
-            return f"at least {number(bound)} times as much"
+            return bound_in_words(bound, objective).replace(" %", "\u00a0%")
         case "slo":
             return f"keeps at most {percent(bound)}"
         case "same":

@@ -282,12 +282,22 @@ def left_out_note(cells: Iterable[Cell], labels: Mapping[str, str], what: str) -
     return [f"Settings that lost too many workflows have no {what}: {names}."] if names else []
 
 
-def dropped_note(cells: Iterable[Cell], labels: Mapping[str, str]) -> list[str]:
+def dropped_text(cell: Cell, summary: Summary) -> str:
+    """Return when a look dropped a cell: `after 3 repeats`, of a tune `after block 3`.
+
+    Empty if none did. A block of a tune need not have a trial of the cell.
+    """
+    if cell.dropped_after is None:
+        return ""
+    if summary.tune is not None:
+        return f"after block {cell.dropped_after}"
+    return f"after {counted(cell.dropped_after, 'repeat')}"
+
+
+def dropped_note(cells: Iterable[Cell], labels: Mapping[str, str], summary: Summary) -> list[str]:
     """Return a note that names the cells that were dropped before the end; empty without one."""
-    dropped = [cell for cell in cells if cell.dropped_after is not None]
-    names = ", ".join(
-        f"{labels[cell.id]} after {counted(cell.dropped_after or 0, 'repeat')}" for cell in dropped
-    )
+    dropped = [(labels[cell.id], dropped_text(cell, summary)) for cell in cells]
+    names = ", ".join(f"{label} {when}" for label, when in dropped if when)
     return [f"Dropped before the end, so with wider intervals: {names}."] if names else []
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.records.schema import Attempt, Call, Run, Trial, Workflow
 from harness.records.server_sample import ServerSample
-from harness.records.tune_blocks import TuneBlock
+from harness.records.tune_blocks import TuneBlock, valid_decisions
 from harness.store.column_values import Words
 from harness.store.columns import AttemptTable, CallTable, GrowingTable
 from harness.store.compact_records import line_type
@@ -62,7 +62,7 @@ def read_columns(directory: Path) -> Records:
             list(each_once(_of(directory, Trial, run))),
             read_provider(directory, run, small=True),
             tuple(_of(directory, ServerSample, run)),
-            tuple(each(directory, TuneBlock)),
+            valid_decisions(each(directory, TuneBlock)),
         )
 
 

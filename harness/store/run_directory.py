@@ -39,7 +39,7 @@ from harness.records.schema import (
 )
 from harness.records.server_sample import ServerSample
 from harness.records.trial_worker import TrialWorker
-from harness.records.tune_blocks import TuneBlock
+from harness.records.tune_blocks import TuneBlock, valid_decisions
 from harness.store.compact_records import served_type
 from harness.store.run_lock import cut_torn_line
 
@@ -368,7 +368,7 @@ def read_records(directory: Path) -> Records:
             trials=list(each(directory, Trial)),
             provider=read_provider(directory, run),
             server=tuple(each(directory, ServerSample)),
-            tune=tuple(each(directory, TuneBlock)),
+            tune=valid_decisions(each(directory, TuneBlock)),
         )
 
 

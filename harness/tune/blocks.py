@@ -21,7 +21,7 @@ from harness.bench.race import TrialBatch
 from harness.bench.resume import RunProgress
 from harness.records.errors import InputError
 from harness.records.schema import CellInfo, PolicyCode, Run
-from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneBlock, TuneOutlook
+from harness.records.tune_blocks import TRIALS_A_BLOCK, TuneBlock, TuneOutlook, valid_decisions
 from harness.store.run_directory import each, no_collector
 from harness.tune.beliefs import Belief, Knowledge, belief_difference
 from harness.tune.choice import (
@@ -62,13 +62,16 @@ class TunePlan:
     ) -> Iterator[TrialBatch]:
         """Yield each block when the trials of those before it have ended.
 
-        Blocks that an earlier session decided are completed first. `record`: writes a decision.
+        Blocks that an earlier session decided are completed first. If it ended because of the
+        budget, the next block is decided anew. `record`: writes a decision.
         """
         run = begun.run
         every = {cell.id: cell for cell in run.cells}
         most = run.repeats
         known = Forecasts()
-        decided = list(each(directory, TuneBlock))
+        decided = list(valid_decisions(each(directory, TuneBlock)))
+        if decided and decided[-1].over_budget:
+            decided.pop()
         number = 0
         while True:
             if number < len(decided):
@@ -109,7 +112,8 @@ def _decide(
         cells = _ordered(run, 0, first_block(list(candidates.values())))
         first = TuneBlock(
             block=0, cells=cells, leading="", regret=1.0, open=tuple(candidates), ruled_out=(),
-            outlooks=(), attempts=0, reason="few, more and the most permits, to fit a twin to",
+            outlooks=(), attempts=0,
+            reason="a twin needs trials with few, with more and with the most permits",
         )  # fmt: skip
         return first, known
     records = Dataset.read(directory)
@@ -137,7 +141,8 @@ def _first_at_twin(run: Run, candidates: Mapping[str, Candidate], given: Forecas
         block=0, cells=_ordered(run, 0, chosen), leading=now.leading, regret=now.regret,
         open=tuple(name for name in candidates if name != now.leading), ruled_out=(),
         outlooks=tuple(_outlook(one, given.of[one.cell]) for one in believed.values()),
-        attempts=0, reason="leading at the given twin, the most permits, and what may gain most",
+        attempts=0,
+        reason="the best setting by the given twin, the most permits, and what may gain most",
         rest_s=run.time_scale * given.recovery_s,
     )  # fmt: skip
 
@@ -181,8 +186,11 @@ def _decision(
         left = budget - attempts
         chosen = affordable(chosen, costs, left)
         if not chosen:
-            end = f"the next trial does not fit into the {left:,} attempts left of the budget"
-            return _with(block, (), "", end)
+            end = (
+                f"budget.attempts = {budget} leaves no room for another trial; spent: {attempts} "
+                "attempts"
+            )
+            return msgspec.structs.replace(_with(block, (), "", end), over_budget=True)
     return _with(
         block, _ordered(run, number, chosen), _reason(now.leading, chosen, is_settling), ""
     )
@@ -221,12 +229,12 @@ def _reason_to_end(
 def _reason(leading: str, cells: Sequence[str], is_settling: bool) -> str:
     others = len(cells) - 1
     if leading not in cells:
-        return "faster than the leading setting, if it meets the SLO"
+        return "it is faster than the leading setting; trials ask whether it meets the SLO"
     if not is_settling:
-        return "the leading setting, and those that may gain most" if others else "it leads"
+        return "the leading setting, and those that may gain most" if others else "it leads so far"
     if others:
         return "the leading setting, and those that are not ruled out"
-    return "the success rate of the leading setting is not proven"
+    return "its success rate is not proven yet"
 
 
 def candidates_of(run: Run) -> dict[str, Candidate]:

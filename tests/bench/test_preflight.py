@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.preflight import run_directory, secrets
+from harness.bench.preflight import require_free, run_directory, secrets
 from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import parse_scenario
 from harness.config.request_settings import Secrets
@@ -50,6 +50,15 @@ def test_a_directory_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     said = refusal(lambda: run_directory("tides", str(tmp_path)))
     assert said == f"{tmp_path}: not empty; name a new directory with --out"
+
+
+def test_a_directory_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    said = refusal(lambda: require_free(str(tmp_path)))
+    assert said == f"{tmp_path}: not empty; name a new directory with --out"
+    for free in (None, str(tmp_path / "new"), str(tmp_path / "run.json" / "x"), "\0"):
+        require_free(free)
+    assert not (tmp_path / "new").exists()
 
 
 def test_two_runs_in_one_second_do_not_share_a_directory(

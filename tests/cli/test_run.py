@@ -209,6 +209,21 @@ def test_a_second_run_into_the_same_directory_is_refused(
     assert (directory / "attempts.jsonl").read_bytes() == before
 
 
+def test_a_directory_is_refused_before_the_program_is_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import pathlib\n\npathlib.Path(__file__).with_name('imported').touch()\n"
+    )
+    (tmp_path / "mine.toml").write_text(
+        'name = "own"\n[workflow]\nkind = "program"\nprogram = "mine.py:program"\ntopics = ["a"]\n'
+        '[endpoint]\nprofile = "plain-chat"\n[sweep]\npermits = [1]\n'
+    )
+    assert main(["run", str(tmp_path / "mine.toml"), "--out", str(tmp_path)]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert not (tmp_path / "imported").exists()
+
+
 def test_an_unreachable_collector_is_a_line_and_the_way_out_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -513,7 +513,7 @@ def test_cells_that_were_dropped_are_marked(played: Played) -> None:
     labels = [
         row.label for row in rows(drawn(latency_throughput(about(summary, played.data)))).rows
     ]
-    assert labels == ["sync", "async 2 (dropped after 3)", "async 8"]
+    assert labels == ["sync", "async 2 (dropped after 3 repeats)", "async 8"]
 
 
 def test_the_bars_of_all_quantities_are_said_to_go_over_repeats(made: Played) -> None:

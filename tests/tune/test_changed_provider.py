@@ -16,7 +16,7 @@ from harness.analysis.proofs import Proof
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
 from harness.analysis.tuned import without_lead
-from harness.bench import runner, virtual, workers
+from harness.bench import inline_executor, runner, virtual
 from harness.bench.cells import expand
 from harness.bench.race import TrialBatch
 from harness.bench.resume import RunProgress
@@ -63,7 +63,7 @@ def tuned(
             if names:
                 yield TrialBatch([(cells[name], number) for name in names], frozenset(cells), 0)
 
-    monkeypatch.setattr(workers, "play", play_at)
+    monkeypatch.setattr(inline_executor, "play", play_at)
     text = SCENARIO.replace("max_blocks = 4", "max_blocks = 8")
     text = text.replace("success_rate = 0.9", f"success_rate = {slo}")
     scenario = tune_scenario(parse_scenario(text + "[budget]\nattempts = 9000\n", "x"), "x")

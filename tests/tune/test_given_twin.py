@@ -12,7 +12,9 @@ from harness.bench.resume import RunProgress, progress_of
 from harness.bench.runner import describe_run
 from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import parse_scenario
+from harness.cli import execute
 from harness.cli.main import main
+from harness.cli.parser import command_parser
 from harness.records.tune_blocks import TuneBlock
 from harness.store.run_directory import each, read_run
 from harness.tune.blocks import TunePlan
@@ -81,6 +83,11 @@ def test_the_twin_is_in_the_run_so_that_a_tune_can_go_on_with_it(
     scenario, twin, directory = folder / "capped.toml", folder / "twin.toml", tmp_path / "run"
     arguments = ["tune", str(scenario), "--twin", str(twin), "--out", str(directory), "--quiet"]
     assert main([*arguments, "--set", "budget.attempts=60"]) == 3
+    options = command_parser().parse_args(arguments)
+    rerun = execute.rerun_of(options, tuned(), read_run(directory))
+    assert rerun is not None
+    assert f"--twin {twin}" in rerun.command()
+    assert rerun.blocks == tuned().tune.max_blocks
     first, *_ = each(directory, TuneBlock)
     assert read_run(directory).twin == given_profile(str(twin), tuned())
     (directory / "tune.jsonl").unlink()  # as if it had been killed before its first decision

@@ -7,9 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness.analysis.model import Summary
+from harness.cli import execute
 from harness.cli.main import main
 from harness.records.schema import Trial
-from harness.records.tune_blocks import TuneBlock
+from harness.records.tune_blocks import TuneBlock, valid_decisions
+from harness.report.first_screen import first_screen
 from harness.store.run_directory import each, read_run
 
 SCENARIO = """
@@ -157,3 +160,60 @@ def test_a_limit_a_minute_lets_a_real_endpoint_rest(tmp_path: Path) -> None:
     rests = [block.rest_s for block in each(tmp_path / "run", TuneBlock)]
     assert rests[0] == 0
     assert rests[1] == pytest.approx(20, rel=0.2)
+
+
+def test_a_tune_that_its_budget_ended_goes_on_with_a_larger_one(tmp_path: Path) -> None:
+    """The budget has room for the first blocks, but not for the next trial."""
+    (tmp_path / "capped.toml").write_text(SCENARIO)
+    run = tmp_path / "run"
+    few = ["tune.permits=[4, 6]", "tune.retry=['patient']", "budget.attempts=170"]
+    words = ["tune", str(tmp_path / "capped.toml"), "--out", str(run), "--quiet"]
+    assert main([*words, *(word for one in few for word in ("--set", one))]) == 3
+    stopped = read_run(run).stopped
+    assert stopped is not None
+    assert stopped.because == (
+        "budget.attempts = 170 leaves no room for another trial; spent: 144 attempts"
+    )
+    ended = list(each(run, TuneBlock))
+    assert [block.over_budget for block in ended] == [False] * (len(ended) - 1) + [True]
+    summary = msgspec.json.decode((run / "summary.json").read_bytes(), type=Summary)
+    lines = [str(line) for line in first_screen(summary, run, 80)]
+    said = " ".join(" ".join(lines).split())
+    assert "The budget ended the tune: budget.attempts = 170 leaves no room for another" in said
+    assert f"Next: harness run --resume {run} --set budget.attempts=" in said.replace("\\ ", "")
+
+    assert main(["tune", "--resume", str(run), "--set", "budget.attempts=400", "--quiet"]) == 0
+    assert read_run(run).status == "complete"
+    after = list(each(run, TuneBlock))
+    assert after[: len(ended)] == ended
+    valid = valid_decisions(after)
+    assert [block.block for block in valid] == list(range(len(valid)))
+    assert ended[-1] not in valid
+    assert len(valid) > len(ended)
+    assert sum(len(block.cells) for block in valid) == len(list(each(run, Trial)))
+
+
+def test_a_complete_tune_needs_no_endpoint(
+    tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = tmp_path / "run"
+    shutil.copytree(tuned, again)
+
+    def refuse(*_: object) -> None:
+        pytest.fail("waits for the endpoint")
+
+    monkeypatch.setattr(execute, "_wait", refuse)
+    assert main(["tune", "--resume", str(again)]) == 0
+    assert "the run is complete, so nothing is left to run" in capsys.readouterr().err
+
+
+def test_an_end_at_the_budget_is_valid_until_the_tune_goes_on() -> None:
+    block = TuneBlock(
+        block=0, cells=("a",), leading="", regret=1.0, open=("a",), ruled_out=(), outlooks=(),
+        attempts=0, reason="",
+    )  # fmt: skip
+    end = msgspec.structs.replace(block, block=1, cells=(), end="the budget", over_budget=True)
+    later = msgspec.structs.replace(block, block=1)
+    assert valid_decisions([block, end]) == (block, end)
+    assert valid_decisions([block, end, end]) == (block, end)
+    assert valid_decisions([block, end, later]) == (block, later)

@@ -8,10 +8,21 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from harness.analysis.model import Figure, SettlesWith, Summary, TunedSetting
+from harness.analysis.model import (
+    BlocksMean,
+    Figure,
+    Rival,
+    SettlesWith,
+    Summary,
+    TuneChange,
+    TunedSetting,
+)
+from harness.analysis.proofs import Proof
 from harness.analysis.summary import summarise
+from harness.analysis.tuned import bound_in_words, share_in_words, without_proof
 from harness.analysis.verdict import VIRTUAL_VERDICT
 from harness.records.clock import SECOND
+from harness.report.answer_text import run_answer
 from harness.report.charts.model import Chart, CurvePanel
 from harness.report.charts.tuned_settings import tuned_settings
 from harness.report.console import Output
@@ -19,7 +30,9 @@ from harness.report.first_screen import first_screen
 from harness.report.next_steps import Rerun, next_steps
 from harness.report.screen_table import ranked
 from harness.report.terminal import render_summary
-from harness.report.tune_text import tune_cost
+from harness.report.tune_proof import proven_text
+from harness.report.tune_text import PROVEN, block_line, tune_cost
+from harness.report.wording import dropped_text
 from tests.report.html.reading import read, rows_of
 from tests.report.subjects import about, render_report
 from tests.report.test_first_screen import advice
@@ -258,8 +271,13 @@ def test_what_would_prove_it_is_a_longer_tune(summary: Summary) -> None:
     open_one = replace(
         summary, recommendation=advice("open", BEST, settles_with=settles), virtual=True
     )
-    (first, *_) = next_steps(open_one, HERE, Rerun("mine.toml", verb="tune"))
+    (first, *_) = next_steps(open_one, HERE, Rerun("mine.toml", verb="tune", blocks=19))
     assert first.command == "harness tune mine.toml --set tune.max_blocks=20"
+    budget = Rerun("mine.toml", budget={"attempts": 1}, verb="tune", blocks=24)
+    (first, *_) = next_steps(open_one, HERE, budget)
+    assert first.command.startswith("harness tune mine.toml --set budget.attempts=")
+    (first, *_) = next_steps(open_one, HERE, budget._replace(budget={}))
+    assert first.command.startswith("harness report"), "the same tune would say the same"
     whole = " ".join(screen(open_one, 80).split())
     assert "a new tune of at most 20 blocks would probably prove both" in whole
 
@@ -292,3 +310,117 @@ def test_settings_are_ranked_by_what_they_take_for_the_same_work(summary: Summar
     tune = replace(summary.tune, settings=(slow, settings[BEST], quick))
     ranks = [cell.id for cell in ranked(replace(summary, tune=tune))]
     assert ranks == [BEST, TRIED[0], TRIED[2]]
+
+
+def proven(summary: Summary, **reasons: tuple[str, float]) -> Summary:
+    """Return the summary with its candidate proven; `reasons`: of settings, by their number."""
+    assert summary.tune is not None
+    settings = []
+    for at, one in enumerate(summary.tune.settings):
+        known = reasons.get(f"_{at}")
+        if known is not None:
+            settings.append(replace(one, ruled_out=known[0], bound=known[1]))
+        else:
+            settings.append(replace(one, ruled_out="same" if one.info.id != BEST else None))
+    rival = Rival(cell=TRIED[2], ratio=Figure(value=1.1), place="behind", preferred_by=None)
+    said = advice("proven", BEST, rivals=(rival,))
+    tune = replace(summary.tune, settings=tuple(settings))
+    return replace(summary, tune=tune, recommendation=said, virtual=True)
+
+
+def test_an_answer_tells_what_trials_prove_from_what_a_twin_rules_out(summary: Summary) -> None:
+    assert summary.tune is not None
+    number = {one.info.id: f"_{at}" for at, one in enumerate(summary.tune.settings)}
+    untried = {number[UNTRIED[0]]: ("slower", 1.126), number[UNTRIED[2]]: ("slo", 0.2)}
+    compared = proven(summary, **untried, **{number[TRIED[2]]: (None, 1.0)})  # type: ignore[arg-type]
+    answer = run_answer(compared)
+    assert (
+        "the other setting that trials compared with it is not faster by more than 2\u00a0% (both "
+        "proven)" in answer.sentence
+    )
+    assert answer.reason.startswith(
+        "A twin of the provider ruled out 2 settings without a trial (1 is at least 1.13 times as "
+        "slow; 1 keeps at most 20 % of workflows)."
+    )
+    assert "not tried" not in screen(compared, 80), "it is said once"
+    assert proven_text(compared).startswith("Its success rate, and its lead over 1 setting, are")
+
+    slower = {number[UNTRIED[0]]: ("slower", 1.0), number[TRIED[2]]: ("slower", 1.4)}
+    guessed = run_answer(proven(summary, **slower))
+    assert (
+        "(proven), and a twin of the provider expects no such setting that is faster by more than "
+        "2\u00a0% (not proven)" in guessed.sentence
+    )
+    assert "1 setting without a trial (it is not faster) and 1 after a few" in guessed.reason
+    assert "its lead is not" in proven_text(proven(summary, **slower))
+
+    few = run_answer(proven(summary, **{number[TRIED[2]]: ("slower", 1.4)}))
+    assert "a few trials show no such setting" in few.sentence
+    assert "1 setting was ruled out after a few trials, which prove nothing." in few.reason
+
+    whole = run_answer(proven(summary))
+    assert "twin" not in whole.sentence + whole.reason
+    assert "(both proven)" in whole.sentence
+
+
+def test_the_recommendation_says_which_lead_trials_do_not_prove(summary: Summary) -> None:
+    last = RECORDS.tune[-1]
+    assert without_proof(last, {}, TRIED) == (
+        "Its lead over 3 settings is not proven by trials: a twin of the provider ruled out 1 "
+        "without a trial, and 2 after a few trials."
+    )
+    broken: dict[str, Proof] = {TRIED[0]: "broken", UNTRIED[2]: "broken"}
+    assert without_proof(last, broken, TRIED) == (
+        "Its lead over 1 setting is not proven by trials: it was ruled out after a few."
+    )
+    assert without_proof(replace(last, ruled_out=()), {}, TRIED) == ""
+    said = " ".join(summary.recommendation.because)
+    assert f"the closest, {UNTRIED[2]}, keeps at most 20 % of the workflows" in said
+    assert "1 setting does the same as one that was measured" in said
+
+
+@pytest.mark.parametrize(
+    ("bound", "objective", "said"),
+    [
+        (1.126, "makespan", "at least 1.13 times as slow"),
+        (1.001, "makespan", "not faster"),
+        (0.985, "cost_per_successful_workflow", "at most 1.5 % cheaper"),
+        (2.0, "cost_per_successful_workflow", "at least 2 times as expensive"),
+    ],
+)
+def test_a_bound_is_a_predicate(bound: float, objective: str, said: str) -> None:
+    assert bound_in_words(bound, objective) == said
+
+
+def test_a_share_that_is_rounded_to_the_required_one_is_less() -> None:
+    assert share_in_words(0.8997, 0.9) == "less than 90 %"
+    assert share_in_words(0.8997, None) == "at most 90 %"
+
+
+def test_progress_has_labels_and_names_a_provider_that_changed(summary: Summary) -> None:
+    labels = {name: f"label {at}" for at, name in enumerate((*TRIED, *UNTRIED))}
+    assert "block 1: label 0, label 1, label 2; 6 settings left" in block_line(
+        RECORDS.tune[0], labels
+    )
+    end = replace(RECORDS.tune[-1], end=PROVEN)
+    assert block_line(end, labels).endswith("the tune ends: proven")
+    mean = BlocksMean(blocks=(0,), value=1.0, of=12)
+    change = TuneChange(cell=BEST, quantity="success", before=mean, after=mean, alike=())
+    assert block_line(end, labels, change).endswith("so its trials prove no setting")
+
+
+def test_a_setting_of_a_tune_is_dropped_after_a_block(summary: Summary) -> None:
+    cell = replace(summary.cells[0], dropped_after=3)
+    assert dropped_text(cell, summary) == "after block 3"
+    assert dropped_text(cell, replace(summary, tune=None)) == "after 3 repeats"
+    assert dropped_text(replace(cell, dropped_after=None), summary) == ""
+
+
+def test_all_texts_have_labels_of_settings_that_were_not_tried(summary: Summary) -> None:
+    output = Output(width=80, force_terminal=False)
+    with output.capture() as capture:
+        render_summary(summary, HERE, output)
+    page = read(render_report(summary, RECORDS)).one("section", id="answer").text
+    for text in (capture.get(), page):
+        assert UNTRIED[2] not in text.split("Code for")[0]
+        assert "16 · none" in text.replace("\u00a0", " ")

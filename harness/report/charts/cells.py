@@ -37,6 +37,7 @@ from harness.report.columns import distribution_columns, metric_columns
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
     baseline,
+    dropped_text,
     headline,
     is_one,
     keeps_enough,
@@ -67,8 +68,9 @@ _Took = tuple[Workflow, float]
 
 def _row(about: Subject, cell: Cell, beside: str, **marks: Any) -> ChartRow:
     mark = "recommended" if about.is_recommended(cell) else ""
-    dropped = "" if cell.dropped_after is None else f" (dropped after {cell.dropped_after})"
-    return ChartRow(about.labels[cell.id] + dropped, beside, mark=mark, **marks)
+    dropped = dropped_text(cell, about.summary)
+    name = about.labels[cell.id] + (f" (dropped {dropped})" if dropped else "")
+    return ChartRow(name, beside, mark=mark, **marks)
 
 
 def latency_throughput(about: Subject) -> Chart | None:

@@ -180,7 +180,10 @@ def permits(about: Subject) -> Chart | None:
             "workflows that ended; one that reaches the edge continues beyond it."
         )
     what = "latency and no speed-up" if any(map(_has_speedup, cells)) else "latency"
-    notes += [*left_out_note(cells, about.labels, what), *dropped_note(cells, about.labels)]
+    notes += [
+        *left_out_note(cells, about.labels, what),
+        *dropped_note(cells, about.labels, about.summary),
+    ]
     return Chart(
         "Effect of the number of permits",
         _best(about, [*cells, *(cell for curve in curves for cell in curve.adaptive)]),

@@ -223,7 +223,9 @@ def _table(about: Subject, tune: TuneSummary, measured: Mapping[str, Figure], he
             Column("measured", "measured", [measured.get(one.info.id) for one in rows]),
             Column("success rate\nexpected", "success", [one.success for one in rows], percent),
             Column("state", "state", [
-                "recommended" if one.info.id == best else state_in_words(one) for one in rows
+                "recommended" if one.info.id == best
+                else state_in_words(one, about.summary.recommendation.objective)
+                for one in rows
             ]),
             Column("since\nblock", "since_block", [
                 None if one.since is None else one.since + 1 for one in rows

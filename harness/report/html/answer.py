@@ -12,12 +12,12 @@ from harness.report.answer_text import run_answer
 from harness.report.paired_columns import paired_columns, paired_key
 from harness.report.screen_table import CLIENT_COLUMNS, ranked, screen_columns
 from harness.report.tables import Column, Subject, Table
+from harness.report.tune_proof import proven_text
 from harness.report.wording import (
     code_heading,
-    counted,
+    dropped_text,
     ended,
     number,
-    proof_text,
     recommendation_heading,
     sentence,
     spoken,
@@ -61,7 +61,7 @@ def answer(about: Subject) -> AnswerSection:
         _settings(about) if any(map(ended, summary.cells)) else None,
         tuple(_units(about)),
         heading,
-        proof_text(summary.recommendation),
+        proven_text(summary),
         tuple(about.named(because) for because in summary.recommendation.because),
         code_heading(summary),
         tuple(warnings[:MOST_WARNINGS]),
@@ -83,8 +83,8 @@ def _state(about: Subject, cell: Cell) -> str:
     if about.is_recommended(cell):
         return "recommended" if about.summary.recommendation.cell else "ahead so far"
     said = [shortfall(about.summary)] if cell.slo == "broken" else []
-    if cell.dropped_after is not None:
-        said.append(f"dropped after {counted(cell.dropped_after, 'repeat')}")
+    if dropped := dropped_text(cell, about.summary):
+        said.append(f"dropped {dropped}")
     return ", ".join(said)
 
 

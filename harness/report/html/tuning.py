@@ -56,4 +56,5 @@ def tuning(summary: Summary) -> TuningSection | None:
             Column("why", "why", [reason_in_words(step, tune) for step in steps]),
         ),
     )  # fmt: skip
-    return TuningSection(tune_cost(tune), changed_provider(summary), BLOCKS_DIFFER, blocks)
+    cost = tune_cost(tune, summary.stopped)
+    return TuningSection(cost, changed_provider(summary), BLOCKS_DIFFER, blocks)
