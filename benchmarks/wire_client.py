@@ -301,7 +301,7 @@ def efficiency(program: Path, rounds: int) -> bool:
     """Print the scheduling efficiency; return whether the limit holds."""
     holds = True
     print("\nscheduling efficiency, 256 permits, 2,560 calls of a second with 50 chunks")
-    found = measured(program, Shape(20, 50, 20, 2_560, 256), rounds, ())
+    found = measured(program, Shape(20, 50, 20, 2_560, 256, 256), rounds, ())
     for client in CLIENTS:
         values = [one.efficiency or 0.0 for one in found[client]]
         print(f"  {client:<14} {statistics.median(values):.4f} [{min(values):.4f}]")
