@@ -164,9 +164,9 @@ def _leading(
     `chance`: that a setting meets the SLO. The objectives are compared with that of the setting
     which is the best of those that probably meet it. Of settings that are alike, it is the one with
     the fewest requests. They are alike if their losses differ by less than a part of the margin.
-    One that was measured is also alike if its objective is worse by less than a standard error
-    (the one-standard-error rule of L. Breiman et al., Classification and Regression Trees, 1984):
-    the best of several estimates with an error is often the luckiest.
+    One is also alike if its objective is worse by less than a standard error, and by less than the
+    margin if it was not measured (the one-standard-error rule of L. Breiman et al., Classification
+    and Regression Trees, 1984): the best of several estimates with an error is often the luckiest.
     """
     likely = [one for name, one in able.items() if chance[name] >= 0.5] or [
         max(able.values(), key=lambda one: chance[one.cell])
@@ -190,9 +190,11 @@ def _leading(
     def is_alike(name: str) -> bool:
         if losses[name] <= limit:
             return True
+        close = math.sqrt(apart[name].variance)
+        if not able[name].trials:
+            close = min(close, math.log1p(margin))
         is_safe = chance[name] >= max(chance[best.cell] - small, 0.5)
-        is_close = apart[name].mean <= math.sqrt(apart[name].variance)
-        return bool(able[name].trials) and is_safe and is_close
+        return is_safe and apart[name].mean <= close
 
     alike = [one for name, one in able.items() if is_alike(name)]
     return min(

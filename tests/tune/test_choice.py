@@ -173,16 +173,17 @@ def test_of_settings_that_lead_alike_the_one_with_the_fewest_requests_leads() ->
 @pytest.mark.parametrize(
     ("cheap", "leading"),
     [
-        (known("16 safe", 101.5), "16 safe"),  # 1.5 % slower, with a standard error of 2 %
-        (known("16 safe", 103.0), "64 safe"),
-        (known("16 safe", 101.5, trials=0), "64 safe"),
+        (known("16 safe", 103), "16 safe"),  # 3 % slower, with a standard error of 4 %
+        (known("16 safe", 105), "64 safe"),
+        (known("16 safe", 101.5, trials=0), "16 safe"),  # within the margin of 2 %
+        (known("16 safe", 103, trials=0), "64 safe"),
         (known("16 safe", 101.5, good=55, lost=5), "64 safe"),
     ],
 )
-def test_a_measured_setting_within_one_error_leads_if_it_takes_fewer_requests(
+def test_a_setting_within_one_error_leads_if_it_takes_fewer_requests(
     cheap: Belief, leading: str
 ) -> None:
-    beliefs = {"16 safe": cheap, "64 safe": known("64 safe", 100, 0.0194)}
+    beliefs = {"16 safe": cheap, "64 safe": known("64 safe", 100, 0.0394)}
     every, costs = candidates("16 safe", "64 safe"), {"16 safe": 300.0, "64 safe": 500.0}
     now = standing(beliefs, every, ASKED, (), costs)
     assert now is not None
