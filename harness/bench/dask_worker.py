@@ -11,6 +11,7 @@ import pickle
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from harness.bench.resume import RunProgress
@@ -24,6 +25,8 @@ from harness.records.errors import HarnessError, InputError
 from harness.simulator.memo import PromptMemory
 
 _ONE_TRIAL = threading.Lock()
+_INSTRUCTIONS = 1_000
+"""More than any that pass before an exception that is due is raised."""
 _INTERRUPTS = threading.Lock()
 _playing: dict[str, int] = {}
 """The thread that plays a trial that can be interrupted, by the key of its session."""
@@ -131,9 +134,9 @@ def loaded_progress(pickled: bytes) -> RunProgress:
 def stop_playing(key: str) -> None:
     """Interrupt the trial of a session that this process plays, and play no other of it."""
     with _INTERRUPTS:
+        if key in _playing and key not in _stopped:
+            _interrupt(_playing[key])
         _stopped.add(key)
-        if key in _playing:
-            _raise_in(_playing[key], KeyboardInterrupt)
 
 
 def forget_session(key: str) -> None:
@@ -154,13 +157,26 @@ class _Interruptible:
                 raise KeyboardInterrupt
             _playing[self._key] = threading.get_ident()
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         with _INTERRUPTS:
             _playing.pop(self._key, None)
-            _raise_in(threading.get_ident(), None)  # drops one that was not raised yet
+            is_due = self._key in _stopped and kind is not KeyboardInterrupt
+        if is_due:
+            _take_interrupt()
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Raise an exception in a thread between two instructions of Python; None: drop the last."""
-    raised = None if error is None else ctypes.py_object(error)
+def _interrupt(thread: int) -> None:
+    """Raise KeyboardInterrupt in a thread, between two instructions of Python."""
+    raised = ctypes.py_object(KeyboardInterrupt)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+
+
+def _take_interrupt() -> None:
+    """Let a KeyboardInterrupt that is due in this thread be raised here.
+
+    It is not dropped by setting no exception in its place: the interpreter would look for one
+    before each function as long as the process lives, and for ever where a function is traced.
+    """
+    with suppress(KeyboardInterrupt):
+        for _ in range(_INSTRUCTIONS):
+            pass

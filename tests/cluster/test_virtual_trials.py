@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,6 +160,33 @@ def test_a_trial_in_progress_on_a_worker_ends_when_its_session_is_interrupted(
         assert ended.played.trial.interrupted
         assert ended.played.stopped is not None
         assert worker.submit(play_on_worker, shared, pickle.dumps(tasks[1])).result() == b""
+
+
+_TRACED = """
+import sys
+from harness.bench.dask_worker import _Interruptible
+
+def trace(frame, event, argument):
+    frame.f_trace_opcodes = True
+    return trace
+
+def ends():
+    return "ended"
+
+with _Interruptible("one"):
+    pass
+sys.settrace(trace)
+result = ends()
+sys.settrace(None)
+print(result)
+"""
+
+
+def test_no_interruption_is_looked_for_after_a_trial() -> None:
+    """CPython 3.11 traces a function for ever while one is due in any thread."""
+    command = [sys.executable, "-c", _TRACED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "ended\n"
 
 
 def test_a_cluster_without_workers_ends_the_run_in_one_line(
