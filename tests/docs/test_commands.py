@@ -32,6 +32,8 @@ NOT_RUN = {
     "run": "a name without its arguments",
     "reasoning diff": "the same",
     "tune": "the same; tests/tune runs it",
+    "tune --resume RUN --set budget.attempts=N": "N is a number; tests/tune runs it",
+    "run --resume RUN --dask SCHEDULER": "needs a cluster; tests/cluster has one",
     "tune quickstart --twin twin.toml": "tests/tune/test_given_twin.py runs it",
     "fit results/quickstart -o twin.toml": "tests/docs/test_twin.py runs it",
     "whatif results/quickstart --set 'sweep.permits=[3, 6]' --set 'sweep.retry=[\"openai-sdk\"]'": (
