@@ -186,6 +186,9 @@ class WireConnection(asyncio.Protocol):
             encoded = self._encoded_body()
             return reply if encoded is None else await encoded.read(exchange, self._now)
         finally:
+            if self._arrived:  # after the response: it is not that of the next request
+                self._is_closing = True
+                self._arrived.clear()
             self._read_frames()
             self._exchange = self._ended = self._encoded = self._reading = None
 

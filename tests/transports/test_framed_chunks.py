@@ -147,3 +147,32 @@ def test_most_pieces_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reply.answer == "".join(f"word {number} " for number in range(100))
     assert len(processed) < 10
     assert is_reusable
+
+
+def test_bytes_after_a_response_are_no_answer_to_the_next_request() -> None:
+    """They arrive when the response is complete, and its sender has not gone on yet."""
+    response = b"".join([HEAD, framed(chunk_of(content="a")), framed(DONE), END])
+
+    async def whole() -> bool:
+        wire = Wire()
+        connection = WireConnection(
+            lambda: 1, "/v1/chat/completions", lambda _: None, PieceBacklog(lambda: 1)
+        )
+        connection.connection_made(cast(asyncio.Transport, wire))
+
+        async def send() -> bool:
+            exchange = Exchange(True, make_deadlines(), lambda: 1, ANCHOR)
+            reply = await connection.send(b"", exchange, close=False, follow=False)
+            assert reply is not None
+            assert reply.outcome == "ok"
+            return connection.is_reusable
+
+        sending = asyncio.create_task(send())
+        await asyncio.sleep(0)
+        connection.data_received(response)
+        await asyncio.sleep(0)
+        assert not sending.done()
+        connection.data_received(response)
+        return await sending
+
+    assert not asyncio.run(whole())
