@@ -7,11 +7,14 @@ interrupted, it interrupts them.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
@@ -30,10 +33,44 @@ def leave_signals_to_parent() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def end_processes(processes: Sequence[BaseProcess]) -> None:
-    """Wait for processes that have been told to end, and kill those that do not."""
+def start_processes(
+    count: int, work: Callable[..., None], arguments: tuple[object, ...]
+) -> dict[Connection, BaseProcess]:
+    """Start processes and return them by our end of the connection to each.
+
+    `work`: their main function, which begins with `leave_signals_to_parent`. It is called with the
+    other end of its connection and the `arguments`. If one cannot start, the others are ended.
+    """
+    context = multiprocessing.get_context("spawn")
+    resource_tracker.ensure_running()  # started with the first process, it would unblock SIGINT
+    started: dict[Connection, BaseProcess] = {}
+    try:
+        with interrupts_blocked():
+            for _ in range(count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=work, args=(theirs, *arguments), daemon=True)
+                process.start()
+                theirs.close()
+                started[ours] = process
+    except BaseException:
+        end_processes(started)
+        raise
+    return started
+
+
+def interrupt(process: BaseProcess) -> None:
+    """Interrupt a process that has been started, unless it has ended."""
+    assert process.pid is not None, "it was started"
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGINT)
+
+
+def end_processes(processes: Mapping[Connection, BaseProcess]) -> None:
+    """Close the connections to processes, wait for them, and kill those that do not end."""
+    for line in processes:
+        line.close()
     until = time.monotonic() + _GRACE
-    for process in processes:
+    for process in processes.values():
         process.join(max(0.0, until - time.monotonic()))
         if process.is_alive():
             process.kill()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import pickle
 import threading
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from harness.bench.same_versions import first_difference, version_facts
 from harness.bench.trial import Tally
 from harness.bench.user_code import check_code, code_versions
 from harness.bench.virtual import Played, VirtualSpending, opening, play
-from harness.config.unexpected_errors import what_failed
+from harness.config.unexpected_errors import unexpected
 from harness.config.validation_messages import one_line
 from harness.records.errors import HarnessError, InputError
 from harness.simulator.memo import PromptMemory
@@ -90,9 +89,7 @@ def play_on_worker(shared: tuple[str, Mapping[str, str], bytes], task: bytes) ->
         except KeyboardInterrupt:  # came when the trial had ended
             return b""
         except Exception as error:
-            failed = HarnessError(what_failed(error))
-            failed.add_note(traceback.format_exc())
-            raise failed from None
+            raise unexpected(error) from None
         return pickle.dumps(PlayedOnWorker(played, tally))
 
 

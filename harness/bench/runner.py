@@ -255,7 +255,6 @@ def _measure_all(
                 apart.prepare([endpoint.target for endpoint in endpoints.values()])
             starting = time.monotonic_ns() - before  # is not charged to the budget
             limits = limits_of(begun.scenario, begun.run.away + starting)
-            is_metered = any(limit is not None for limit in limits)
             ledger, answered = Ledger(limits, begun.spent), set[str]()
             rest = EndpointRest()
             for cell, repeat, left, rest_s in _each_trial(chain([first], todo)):
@@ -272,7 +271,7 @@ def _measure_all(
                 if apart is None or (len(shares) == 1 and not apart.runs_single):
                     gate = Gate(
                         limits,
-                        TokenMeter(endpoint.scenario, begun.run.zero) if is_metered else None,
+                        TokenMeter(endpoint.scenario, begun.run.zero) if limits.has_any else None,
                         now,
                         hooks.sending,
                         ledger=ledger,

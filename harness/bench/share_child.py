@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -30,7 +29,7 @@ from harness.bench.trial import Tally
 from harness.bench.trial_share import TrialShare
 from harness.bench.user_code import refusing_requests
 from harness.config.prices import cost_usd
-from harness.config.unexpected_errors import what_failed
+from harness.config.unexpected_errors import unexpected
 from harness.engine.budget_gate import Gate
 from harness.engine.ledger import Amount, BudgetLimits, BudgetRefusal, Ledger, committed
 from harness.records.clock import monotonic_since
@@ -198,11 +197,10 @@ def _run_share(line: Connection, begun: RunProgress, task: WorkerTask) -> Finish
     zero = begun.run.zero
     zero = msgspec.structs.replace(zero, monotonic_ns=zero.monotonic_ns + task.clock_offset)
     now = monotonic_since(zero)
-    is_metered = any(limit is not None for limit in task.limits)
     with _Pieces(line, begun, task.cell) as pieces:
         gate = Gate(
             task.limits,
-            TokenMeter(scenario, zero) if is_metered else None,
+            TokenMeter(scenario, zero) if task.limits.has_any else None,
             now,
             pieces.sending,
             ledger=Ledger(task.limits),
@@ -240,9 +238,7 @@ def _work(line: Connection) -> None:
     except HarnessError as error:
         line.send(error)
     except Exception as error:
-        failed = HarnessError(what_failed(error))
-        failed.add_note(traceback.format_exc())
-        line.send(failed)
+        line.send(unexpected(error))
 
 
 def main() -> None:

@@ -14,9 +14,7 @@ import shutil
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,9 +23,10 @@ from typing import NamedTuple
 from harness.bench.child_processes import (
     Interruptible,
     end_processes,
-    interrupts_blocked,
+    interrupt,
     interrupts_deferred,
     leave_signals_to_parent,
+    start_processes,
 )
 from harness.bench.marked_answers import SeenAnswers, seen_answers
 from harness.bench.measured_share import ShareFacts, measure_share
@@ -45,9 +44,9 @@ from harness.bench.trial import INTERRUPTED, Tally
 from harness.bench.trial_share import TrialShare
 from harness.bench.user_code import check_code, refusing_requests
 from harness.config.prices import cost_usd
-from harness.config.unexpected_errors import what_failed
+from harness.config.unexpected_errors import unexpected
 from harness.engine.budget_gate import Gate
-from harness.engine.ledger import Amount, BudgetLimits, BudgetRefusal, Ledger
+from harness.engine.ledger import Amount, BudgetRefusal, Ledger
 from harness.records.clock import monotonic_since
 from harness.records.errors import HarnessError
 from harness.records.schema import CellInfo, Record, Spent, Stop
@@ -115,20 +114,7 @@ class ShareProcesses:
         self._processes: dict[Connection, BaseProcess] = {}
 
     def __enter__(self) -> ShareProcesses:
-        context = multiprocessing.get_context("spawn")
-        resource_tracker.ensure_running()  # started with the first process, it would unblock SIGINT
-        try:
-            with interrupts_blocked():
-                for _ in range(self._count):
-                    ours, theirs = context.Pipe()
-                    arguments = (theirs, *self._arguments)
-                    process = context.Process(target=_work, args=arguments, daemon=True)
-                    process.start()
-                    theirs.close()
-                    self._processes[ours] = process
-        except BaseException:
-            self.end()
-            raise
+        self._processes = start_processes(self._count, _work, self._arguments)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -136,9 +122,7 @@ class ShareProcesses:
 
     def end(self) -> None:
         """End all processes."""
-        for line in self._processes:
-            line.close()
-        end_processes(list(self._processes.values()))
+        end_processes(self._processes)
         self._processes.clear()
 
     def most(self, spending: SpendingSoFar) -> int:
@@ -228,10 +212,7 @@ class ShareProcesses:
         if not is_first:
             return
         for line in running.busy:
-            pid = self._processes[line].pid
-            assert pid is not None, "it was started"
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGINT)
+            interrupt(self._processes[line])
 
     def _death(self, line: Connection) -> str:
         """Say how the process of a connection ended."""
@@ -348,9 +329,7 @@ def _work(line: Connection, begun: RunProgress, open_writer: OpenWriter) -> None
         except HarnessError as error:
             line.send(error)
         except Exception as error:
-            failed = HarnessError(what_failed(error))
-            failed.add_note(traceback.format_exc())
-            line.send(failed)
+            line.send(unexpected(error))
 
 
 def _run_share(
@@ -374,17 +353,16 @@ def _run_share(
         TogetherInTrial(task.folder, task.share, now) as together,
         _ShareCounts(line, task, scenario) as counts,
     ):
-        is_metered = limits != BudgetLimits()
         gate = Gate(
             limits,
-            TokenMeter(scenario, begun.run.zero) if is_metered else None,
+            TokenMeter(scenario, begun.run.zero) if limits.has_any else None,
             now,
             counts.sending,
             ledger=ledger,
             answered=answered,
             book=book if is_counted(begun.scenario) else None,
             hopeless=hopeless_outcomes(scenario),
-            shared=together.budget if is_metered else None,
+            shared=together.budget if limits.has_any else None,
             answers=together.answers,
         )
         facts, seen = measure_share(

@@ -42,7 +42,7 @@ class SpendingSoFar(NamedTuple):
 
 def is_counted(scenario: Scenario) -> bool:
     """Return whether the budget limits amounts, so that the spent amounts are recorded."""
-    return limits_of(scenario)._replace(seconds=None) != BudgetLimits()
+    return limits_of(scenario)._replace(seconds=None).has_any
 
 
 def limits_of(scenario: Scenario, away: int = 0) -> BudgetLimits:

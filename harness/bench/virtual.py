@@ -178,10 +178,9 @@ def play(
     """
     scenario, run, clock = cell_scenario(begun.scenario, task.cell), begun.run, VirtualClock()
     seen = _Collector(scenario, report)
-    is_limited = any(limit is not None for limit in limits_of(scenario))
     gate = Gate(
         account.ledger.limits,
-        TokenMeter(scenario, run.anchor) if is_limited else None,
+        TokenMeter(scenario, run.anchor) if limits_of(scenario).has_any else None,
         clock.now,
         elapsed=account.elapsed,
         ledger=account.ledger,

@@ -13,27 +13,23 @@ with its exit code. They start in the time that their imports take.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import signal
-import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from harness.bench.child_processes import (
     Interruptible,
     end_processes,
-    interrupts_blocked,
+    interrupt,
     interrupts_deferred,
     leave_signals_to_parent,
+    start_processes,
 )
 from harness.bench.resume import RunProgress
 from harness.bench.trial import Tally
 from harness.bench.virtual import Played, Report, Task, opening, play
-from harness.config.unexpected_errors import what_failed
+from harness.config.unexpected_errors import unexpected
 from harness.records.errors import HarnessError
 from harness.simulator.memo import PromptMemory
 
@@ -50,26 +46,11 @@ class Workers:
         self._ended: deque[Played] = deque()
 
     def __enter__(self) -> Workers:
-        context = multiprocessing.get_context("spawn")
-        resource_tracker.ensure_running()  # started with the first process, it would unblock SIGINT
-        try:
-            with interrupts_blocked():
-                for _ in range(self._count):
-                    ours, theirs = context.Pipe()
-                    arguments = (theirs, self._begun)
-                    process = context.Process(target=_work, args=arguments, daemon=True)
-                    process.start()
-                    theirs.close()
-                    self._processes[ours] = process
-        except BaseException:
-            self.__exit__()
-            raise
+        self._processes = start_processes(self._count, _work, (self._begun,))
         return self
 
     def __exit__(self, *error: object) -> None:
-        for line in self._processes:
-            line.close()
-        end_processes(list(self._processes.values()))
+        end_processes(self._processes)
 
     def play(self, tasks: Sequence[Task], report: Report) -> Iterator[Played]:
         """Yield each trial when it has been played, in any order.
@@ -86,10 +67,7 @@ class Workers:
         """Interrupt the trials in progress and yield what was played of them."""
         self._left = []
         for line in self._busy:
-            pid = self._processes[line].pid
-            assert pid is not None, "it was started"
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGINT)
+            interrupt(self._processes[line])
         yield from self._played(report)
 
     def _played(self, report: Report) -> Iterator[Played]:
@@ -147,6 +125,4 @@ def _work(line: Connection, begun: RunProgress) -> None:
             except HarnessError as error:
                 line.send(error)
             except Exception as error:
-                failed = HarnessError(what_failed(error))
-                failed.add_note(traceback.format_exc())
-                line.send(failed)
+                line.send(unexpected(error))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import traceback
 
+from harness.records.errors import HarnessError
+
 _GROUPS = ("harness.endpoints", "harness.policies", "harness.workflows")
 
 
@@ -19,6 +21,13 @@ def what_failed(error: Exception) -> str:
         if package in packages:
             return f"error in the package {package!r} ({raised}); repair or uninstall that package"
     return f"internal error ({raised})"
+
+
+def unexpected(error: Exception) -> HarnessError:
+    """Return what a process sends to the one that started it; its traceback is a note of it."""
+    failed = HarnessError(what_failed(error))
+    failed.add_note("".join(traceback.format_exception(error)))
+    return failed
 
 
 def _packages_of_others() -> set[str]:

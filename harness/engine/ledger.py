@@ -32,6 +32,11 @@ class BudgetLimits(NamedTuple):
     nano_usd: int | None = None
     seconds: float | None = None
 
+    @property
+    def has_any(self) -> bool:
+        """Whether anything is limited."""
+        return any(limit is not None for limit in self)
+
 
 class Ledger(NamedTuple):
     """The limits, the spent amount, and the amount reserved for attempts in flight."""
