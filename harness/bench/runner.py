@@ -202,15 +202,7 @@ def run(
         if begun.run.virtual:
             stopped = _play_all(begun, todo, writer, hooks, executor)
         else:
-            apart: TrialShares | None = None
-            if executor.dask is not None:
-                from harness.bench.cluster_shares import ClusterShares  # imports Dask
-
-                apart = ClusterShares(executor.dask, begun, writer)
-            elif several:
-                from harness.bench.share_processes import ShareProcesses
-
-                apart = ShareProcesses(begun.run.processes, begun, partial(open_writer, "join"))
+            apart = _trial_shares(begun, executor, writer, partial(open_writer, "join"))
             stopped = _measure_all(begun, secrets, todo, writer, hooks, marks, apart)
     if stopped is None and decisions and decisions[-1].over_budget:
         stopped = Stop(by="budget", because=decisions[-1].end)
@@ -221,6 +213,27 @@ def run(
     if stopped is not None and stopped.by == "first_call":
         raise FirstAnswerError(f"{stopped.because}; recorded in {directory}")
     return finished
+
+
+def _trial_shares(
+    begun: RunProgress,
+    executor: ExecutorChoice,
+    writer: run_directory.Writer,
+    join_writing: Callable[[], run_directory.Writer],
+) -> TrialShares | None:
+    """Return the processes or machines that run each trial together; None for this process alone.
+
+    `join_writing`: returns a writer for a process that appends to the files beside others.
+    """
+    if executor.dask is not None:
+        from harness.bench.cluster_shares import ClusterShares  # imports Dask
+
+        return ClusterShares(executor.dask, begun, writer)
+    if begun.run.processes > 1 and not begun.run.on_cluster:
+        from harness.bench.share_processes import ShareProcesses
+
+        return ShareProcesses(begun.run.processes, begun, join_writing)
+    return None
 
 
 def _measure_all(
@@ -237,11 +250,7 @@ def _measure_all(
     `apart`: the processes or machines that run each trial together; None for this process alone.
     """
     before = time.monotonic_ns()
-    now, is_limited = monotonic_since(begun.run.zero), is_counted(begun.scenario)
-
-    def book(amount: Amount) -> None:
-        writer.append(Spent(**amount._asdict()))
-
+    now = monotonic_since(begun.run.zero)
     try:
         with ExitStack() as running:
             first = next(todo, None)
@@ -269,17 +278,7 @@ def _measure_all(
                 most = 1 if apart is None else apart.most(spending)
                 shares = cells.shares_of_trial(begun, cell, repeat, most)
                 if apart is None or (len(shares) == 1 and not apart.runs_single):
-                    gate = Gate(
-                        limits,
-                        TokenMeter(endpoint.scenario, begun.run.zero) if limits.has_any else None,
-                        now,
-                        hooks.sending,
-                        ledger=ledger,
-                        answered=spending.answered,
-                        book=book if is_limited else None,
-                        hopeless=hopeless_outcomes(endpoint.scenario),
-                    )
-                    ended = _measure(begun, cell, repeat, endpoint, gate, now, writer, hooks)
+                    ended = _measure(begun, cell, repeat, endpoint, spending, now, writer, hooks)
                 else:
                     ended = _measure_apart(
                         begun, cell, repeat, endpoint, spending, now, writer, hooks, apart, shares
@@ -327,24 +326,38 @@ def _measure(
     cell: CellInfo,
     repeat: int,
     endpoint: RunningEndpoint,
-    gate: Gate,
+    spending: SpendingSoFar,
     now: ReadClock,
     writer: run_directory.Writer,
     hooks: Hooks,
 ) -> _Ended:
     """Run one trial in real time, in this process."""
 
+    def book(amount: Amount) -> None:
+        writer.append(Spent(**amount._asdict()))
+
     def write(record: Record) -> None:
         writer.append(record)
         hooks.record(record)
 
+    limits, ledger, answered = spending
+    gate = Gate(
+        limits,
+        TokenMeter(endpoint.scenario, begun.run.zero) if limits.has_any else None,
+        now,
+        hooks.sending,
+        ledger=ledger,
+        answered=answered,
+        book=book if is_counted(begun.scenario) else None,
+        hopeless=hopeless_outcomes(endpoint.scenario),
+    )
     with _sampling(begun, cell, repeat, endpoint, now, writer):
         facts, seen = measure_share(
             begun, cell, repeat, WHOLE_TRIAL, endpoint.scenario, endpoint.target, gate, now, write
         )
     trial = trial_record(cell, repeat, begun.run.execution, [facts])
     records = TrialRecords(trial, seen.attempts, seen.calls, seen.workflows)
-    spending = SpendingSoFar(gate.ledger.limits, gate.ledger, gate.answered)
+    spending = SpendingSoFar(limits, gate.ledger, gate.answered)
     return _Ended(trial, lambda: records, seen_answers(seen.attempts), spending, facts.stopped)
 
 
