@@ -39,6 +39,8 @@ def dask_client(address: str) -> Iterator[Client]:
     place: dict[str, Any] = {"address": address}
     if Path(address).is_file():
         place = {"scheduler_file": address}
+    else:
+        _check_address(address)
     try:
         with warnings.catch_warnings():  # of versions, which are checked below
             warnings.simplefilter("ignore")
@@ -108,6 +110,21 @@ def _imported(address: str) -> Any:
     for name in ("distributed", *_children_of("distributed")):
         logging.getLogger(name).setLevel(_SILENT)  # what matters is an error of one line
     return distributed
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is no address of a scheduler: a Client of it would print a traceback later."""
+    from distributed.comm.addressing import parse_address, parse_host_port
+
+    try:
+        parse_host_port(parse_address(address)[1])
+    except ValueError:
+        raise InputError(
+            one_line(
+                f"--dask {address}: no such file, and no address with a port; give the address "
+                "that `dask scheduler` prints, such as tcp://10.0.0.5:8786"
+            )
+        ) from None
 
 
 def _children_of(parent: str) -> list[str]:

@@ -220,6 +220,12 @@ def test_a_scheduler_that_does_not_answer_is_refused_in_one_line(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("address", ["nowhere", "tcp://10.0.0.5", "some:where"])
+def test_what_is_no_address_of_a_scheduler_is_refused_at_once(address: str) -> None:
+    with pytest.raises(InputError, match="no address with a port"):
+        dask_cluster.dask_client(address).__enter__()
+
+
 def test_another_version_on_a_machine_of_the_cluster_is_refused_before_the_run(
     cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

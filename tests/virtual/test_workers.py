@@ -167,7 +167,7 @@ def test_an_interrupt_while_the_processes_are_started_leaves_none_of_them(
         yield
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.bench.workers.interrupts_blocked", interrupted)
+    monkeypatch.setattr("harness.bench.child_processes.interrupts_blocked", interrupted)
     stopped = play_in_order(Workers(2, setting), [tasks(setting)], nothing, nothing)
     assert getattr(stopped, "by", None) == "interrupt"
     assert multiprocessing.active_children() == []
