@@ -195,8 +195,11 @@ def _lead_in_trials(proof: TuneProof, summary: Summary) -> str:
     words = _words(summary)
     better = f"{words.better}{words.for_whom} by more than {percent(summary.margin)}"
     if not proof.compared:
-        by = "a twin of the provider expects" if proof.by_twin else "a few trials show"
-        return f" (proven), and {by} no such setting that is {better} (not proven)"
+        no_other = (
+            f"a twin of the provider expects none to be {better}" if proof.by_twin
+            else f"none was {better} in a few trials"
+        )  # fmt: skip
+        return f" (proven), and of the others that keep as much, {no_other} (not proven)"
     others = "the other setting" if proof.compared == 1 else f"none of {proof.compared} others"
     verb = "is not" if proof.compared == 1 else "is"
     return f", and {others} that trials compared with it {verb} {better} (both proven)"

@@ -75,7 +75,7 @@ def ruled_out_text(summary: Summary) -> str:
     if not proof.by_twin:
         few = counted(proof.after_trials, "setting")
         was = "was" if proof.after_trials == 1 else "were"
-        return f"{few} {was} ruled out after a few trials, which prove nothing."
+        return f"{few} {was} ruled out after a few trials, too few for a proof."
     details = "; ".join(_by_how_much(proof, summary))
     said = f"A twin of the provider ruled out {counted(proof.by_twin, 'setting')} without a trial"
     after = f" and {proof.after_trials} after a few trials" if proof.after_trials else ""

@@ -348,15 +348,15 @@ def test_an_answer_tells_what_trials_prove_from_what_a_twin_rules_out(summary: S
     slower = {number[UNTRIED[0]]: ("slower", 1.0), number[TRIED[2]]: ("slower", 1.4)}
     guessed = run_answer(proven(summary, **slower))
     assert (
-        "(proven), and a twin of the provider expects no such setting that is faster by more than "
-        "2\u00a0% (not proven)" in guessed.sentence
+        "(proven), and of the others that keep as much, a twin of the provider expects none to be "
+        "faster by more than 2\u00a0% (not proven)" in guessed.sentence
     )
     assert "1 setting without a trial (it is not faster) and 1 after a few" in guessed.reason
     assert "its lead is not" in proven_text(proven(summary, **slower))
 
     few = run_answer(proven(summary, **{number[TRIED[2]]: ("slower", 1.4)}))
-    assert "a few trials show no such setting" in few.sentence
-    assert "1 setting was ruled out after a few trials, which prove nothing." in few.reason
+    assert "none was faster by more than 2\u00a0% in a few trials (not proven)" in few.sentence
+    assert "1 setting was ruled out after a few trials, too few for a proof." in few.reason
 
     whole = run_answer(proven(summary))
     assert "twin" not in whole.sentence + whole.reason
