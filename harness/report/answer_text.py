@@ -5,6 +5,7 @@ They use no term of the harness, so that a reader who has seen nothing else unde
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, assert_never
 
@@ -382,6 +383,13 @@ def _cpu(cell: Cell) -> str:
     return f"{number(None if figure is None else 1000 * figure.value)} ms"
 
 
+def _is_close(one: Figure | None, other: Figure | None) -> bool:
+    """Return whether two figures differ by less than anyone would mind: 1 %."""
+    return (
+        one is not None and other is not None and math.isclose(one.value, other.value, rel_tol=0.01)
+    )
+
+
 def _medians(package: Cell, wire: Cell, summary: Summary) -> str:
     """Return the median times of both clients that tell them apart."""
     said = []
@@ -392,7 +400,8 @@ def _medians(package: Cell, wire: Cell, summary: Summary) -> str:
         figures = [scaled(in_seconds(spread.p50, summary), 1000) for spread in spreads]
         if all(figures):
             one, other = (f"{number(figure)} ms" for figure in figures)
-            beside = "with both clients" if one == other else f"instead of {other}"
+            is_same = _is_close(*(spread.p50 for spread in spreads))
+            beside = "with both clients" if is_same else f"instead of {other}"
             said.append(f"{what} {one} {beside}")
     return f"in the median, {' and '.join(said)}" if said else ""
 

@@ -108,9 +108,10 @@ def _units(about: Subject) -> list[str]:
         said.append("95\u00a0% within: of all workflows")
     if paired_columns(summary, about.cells):
         said.insert(0, paired_key(summary).replace("*", "\u2605"))
+    if summary.question != "client":
+        said.append("429s: attempts that the provider refused because of its rate limit")
     return [
         *said,
-        "429s: attempts that the provider refused because of its rate limit",
         f"s: {second}",
         "smaller figures: 95\u00a0% intervals over repeats",
     ]
