@@ -384,7 +384,7 @@ def _cpu(cell: Cell) -> str:
 
 
 def _is_close(one: Figure | None, other: Figure | None) -> bool:
-    """Return whether two figures differ by less than anyone would mind: 1 %."""
+    """Return whether two figures differ by at most 1 %."""
     return (
         one is not None and other is not None and math.isclose(one.value, other.value, rel_tol=0.01)
     )
