@@ -181,7 +181,6 @@ def run(
     has_metrics = any(
         mine.endpoint.facts.metrics for mine in cells.scenarios_by_cell(scenario).values()
     )
-    decisions: list[TuneBlock] = []
     several = begun.run.processes > 1 and not begun.run.on_cluster
     open_writer = partial(
         run_directory.Writer,
@@ -193,19 +192,14 @@ def run(
             looks = scenario.sweep.looks
             todo = trial_batches(blocks, looks, begun.whole, judge_records(directory))
         else:
-
-            def record(decision: TuneBlock) -> None:
-                writer.append(decision)
-                decisions.append(decision)
-
-            todo = plan(begun, directory, record)
+            todo = plan(begun, directory, writer.append)
         if begun.run.virtual:
             stopped = _play_all(begun, todo, writer, hooks, executor)
         else:
             apart = _trial_shares(begun, executor, writer, partial(open_writer, "join"))
             stopped = _measure_all(begun, secrets, todo, writer, hooks, marks, apart)
-    if stopped is None and decisions and decisions[-1].over_budget:
-        stopped = Stop(by="budget", because=decisions[-1].end)
+    if stopped is None and plan is not None:
+        stopped = _ended_by_budget(directory)
     finished = msgspec.structs.replace(
         marks.marking(begun.run), status="partial" if stopped else "complete", stopped=stopped
     )
@@ -213,6 +207,14 @@ def run(
     if stopped is not None and stopped.by == "first_call":
         raise FirstAnswerError(f"{stopped.because}; recorded in {directory}")
     return finished
+
+
+def _ended_by_budget(directory: Path) -> Stop | None:
+    """Return that a tune ended because of its budget; None if it did not."""
+    last = next(reversed(list(run_directory.each(directory, TuneBlock))), None)
+    if last is None or not last.over_budget:
+        return None
+    return Stop(by="budget", because=last.end)
 
 
 def _trial_shares(
