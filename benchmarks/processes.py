@@ -24,11 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.known_loads import AT_ONCE, CLIENTS, SCENARIO
 from benchmarks.verdict import HERE, built_server, known_server, raise_open_files
-from benchmarks.wire_client import CLIENTS, SCENARIO
 from harness.records.keys import WARM_UP
 
-AT_ONCE = 64
 MOST_RATIO = 1.1
 
 

@@ -1,4 +1,4 @@
-/* A server of chat completions whose times are known: benchmarks/verdict.py and wire_client.py.
+/* A server of chat completions whose times are known: benchmarks/verdict.py and known_loads.py.
 
      verdict_server TTFT_MS LOG [CHUNKS GAP_MS]
 
