@@ -167,20 +167,31 @@ def bare(port: int, shape: Shape, *, in_step: bool) -> Run:
     return found._replace(cpu_s=cpu_s)
 
 
+def harness_command(client: str, port: int, shape: Shape, folder: Path, repeats: int) -> list[str]:
+    """Write the scenario of a load into a folder and return the command that runs it."""
+    scenario = folder / "scenario.toml"
+    scenario.write_text(
+        SCENARIO.format(
+            port=port, client=client, stream=str(shape.chunks > 0).lower(),
+            calls=shape.calls, at_once=shape.at_once, repeats=repeats, warm_up=shape.warm_up,
+        )
+    )  # fmt: skip
+    command = [sys.executable, "-m", "harness", "run", str(scenario)]
+    return [*command, "--out", str(folder / "out"), "--quiet"]
+
+
+def harness_environment() -> dict[str, str]:
+    """Return the environment in which `harness run` reaches the server."""
+    return {"NO_PROXY": "*", "PYTHONPATH": str(HERE.parent)}
+
+
 def harness_run(client: str, port: int, shape: Shape) -> Run:
     """Measure `harness run` with a client; its second trial counts."""
     with tempfile.TemporaryDirectory() as name:
-        scenario, out = Path(name) / "scenario.toml", Path(name) / "out"
-        scenario.write_text(
-            SCENARIO.format(
-                port=port, client=client, stream=str(shape.chunks > 0).lower(),
-                calls=shape.calls, at_once=shape.at_once, repeats=2, warm_up=shape.warm_up,
-            )
-        )  # fmt: skip
-        command = [sys.executable, "-m", "harness", "run", str(scenario), "--out", str(out)]
+        out = Path(name) / "out"
         subprocess.run(
-            [*command, "--quiet"], check=True, stdout=subprocess.DEVNULL,
-            env={**os.environ, "NO_PROXY": "*", "PYTHONPATH": str(HERE.parent)},
+            harness_command(client, port, shape, Path(name), 2), check=True,
+            stdout=subprocess.DEVNULL, env={**os.environ, **harness_environment()},
         )  # fmt: skip
         attempts = [
             one for one in _lines(out / "attempts.jsonl")
