@@ -11,8 +11,9 @@ always is. All take turns in each round, at a server in C whose times are known
 
 cost: processor time of a call (user and system, of all processes), 64 at once: whole bodies, and
     streams of 100 chunks 5 ms apart. A program is run twice, with a number of calls and with twice
-    as many: the difference, divided by the calls that it has more, has no start-up in it. The floor
-    is measured inside its process.
+    as many: the difference, divided by the calls that it has more, has no start-up in it. That of
+    `harness run` has the reports in it which it writes at the end; a row of its own has the trial
+    alone. The floor is measured inside its process.
 streams: N streams at once after N that open the connections, first token after 200 ms: the time to
     first token that each program reports, beside when the requests reached the server.
 bursts: the same with five requests for each stream, one after another, and none before: the first
@@ -24,6 +25,7 @@ Ends with 1 if a program failed, and with 2 if one that is named is not installe
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import shutil
 import statistics
@@ -101,9 +103,32 @@ def measurement(p50_ms: float, p99_ms: float, log: Any, shape: Shape) -> Measure
     )  # fmt: skip
 
 
-def cost_us(single: float, double: float, calls: int) -> float:
-    """Return the microseconds of a call. `single`, `double`: seconds of N and of 2N calls."""
-    return (double - single) / calls * 1e6
+class Spent(NamedTuple):
+    """Seconds of processor time: of a whole program, and of its trial if it is `harness run`."""
+
+    whole_s: float
+    trial_s: float | None = None
+
+
+class Cost(NamedTuple):
+    """Microseconds of processor time of a call, as in `Spent`."""
+
+    whole_us: float
+    trial_us: float | None = None
+
+
+def cost_of(single: Spent, double: Spent, calls: int) -> Cost:
+    """Return what a call costs. `single`, `double`: of N and of 2N calls."""
+    whole_us = (double.whole_s - single.whole_s) / calls * 1e6
+    if single.trial_s is None or double.trial_s is None:
+        return Cost(whole_us)
+    return Cost(whole_us, (double.trial_s - single.trial_s) / calls * 1e6)
+
+
+def trial_s(folder: Path) -> float:
+    """Return the seconds of processor time of the trial that a run in a folder recorded."""
+    (line,) = (folder / "out" / "trials.jsonl").read_text().splitlines()
+    return float(json.loads(line)["cpu"]) / 1e9
 
 
 def _checked(ended: Ended, name: str) -> None:
@@ -138,10 +163,10 @@ class Bench:
         ended = run_counted(command, folder, environment, WITHIN_S)
         _checked(ended, name)
         reported = rival.reported(folder, shape)
-        if reported.done != shape.calls or reported.failed:
+        if reported.failed or not reported.done:
             raise RunFailedError(
-                f"{name} reports {reported.done} calls of {shape.calls} and {reported.failed} "
-                f"failed:\n{ended.last_lines}"
+                f"{name} reports {reported.done} calls that succeeded and {reported.failed} that "
+                f"did not:\n{ended.last_lines}"
             )
         return ended, reported
 
@@ -153,28 +178,31 @@ class Bench:
             settings = (f"{key}={shlex.quote(value)}" for key, value in environment.items())
             print(f"  $ {' '.join(settings)} {shlex.join(command)}", flush=True)
 
-    def processor_time(self, name: str, shape: Shape) -> float:
-        """Return the seconds of processor time of a program, from its start to its end."""
+    def processor_time(self, name: str, shape: Shape) -> Spent:
+        """Return the processor time of a program, from its start to its end."""
 
-        def load(port: int, folder: Path) -> Ended:
+        def load(port: int, folder: Path) -> Spent:
             if name in RIVALS:
-                return self._rival(name, shape, port, folder)[0]
+                return Spent(self._rival(name, shape, port, folder)[0].cpu_s)
             command = harness_command(name, port, shape, folder, 1)
             ended = run_counted(command, folder, harness_environment(), WITHIN_S)
             _checked(ended, name)
-            return ended
+            return Spent(ended.cpu_s, trial_s(folder))
 
-        return self._run(shape, load)[0].cpu_s
+        spent, log = self._run(shape, load)
+        last_served(log, shape.calls)
+        return spent
 
-    def cost(self, name: str, shape: Shape) -> float:
-        """Return the microseconds of processor time of a call."""
+    def cost(self, name: str, shape: Shape) -> Cost:
+        """Return what a call costs."""
         if name == FLOOR:
-            return self._run(shape, lambda port, _: bare(port, shape, in_step=False))[0].cost_us
+            found, _ = self._run(shape, lambda port, _: bare(port, shape, in_step=False))
+            return Cost(found.cost_us)
         calls = shape.calls * (RIVALS[name].more_calls if name in RIVALS else MORE_CALLS_OF_OURS)
         single, double = (
             self.processor_time(name, shape._replace(calls=calls * times)) for times in (1, 2)
         )
-        return cost_us(single, double, calls)
+        return cost_of(single, double, calls)
 
     def times(self, name: str, shape: Shape) -> Measurement:
         """Return the time to first token that a program reports, beside the server's log."""
@@ -205,10 +233,12 @@ def in_turns(
     for _ in range(rounds):
         for name in names:
             try:
-                found[name].append(measure(name))
+                value = measure(name)
             except (RunFailedError, TimeoutError) as error:
                 failures += 1
                 print(f"  {name} FAILED and is not counted: {error}", flush=True)
+            else:
+                found[name].append(value)
     return found, failures
 
 
@@ -228,22 +258,34 @@ def cost(bench: Bench, names: Sequence[str], rounds: int) -> int:
                 print(f"  {name:<14} not measured: it requests streams only")
         found, failed = in_turns((FLOOR, *able), rounds, partial(bench.cost, shape=shape))
         failures += failed
-        for name, costs in found.items():
+        rows = cost_rows(found)
+        for name, costs in rows.items():
             print(
-                f"  {name:<14} {statistics.median(costs):9.1f} [{min(costs):.1f} to "
-                f"{max(costs):.1f}]{_ratios(name, found)}",
+                f"  {name:<17} {statistics.median(costs):9.1f} [{min(costs):.1f} to "
+                f"{max(costs):.1f}]{ratios(name, rows)}",
                 flush=True,
             )
     return failures
 
 
-def _ratios(name: str, found: Mapping[str, Sequence[float]]) -> str:
+def cost_rows(found: Mapping[str, Sequence[Cost]]) -> dict[str, list[float]]:
+    """Return the microseconds of each row of the table; a trial has a row of its own."""
+    rows: dict[str, list[float]] = {}
+    for name, costs in found.items():
+        rows[name] = [one.whole_us for one in costs]
+        trials = [one.trial_us for one in costs if one.trial_us is not None]
+        if trials:
+            rows[f"{name}, the trial"] = trials
+    return rows
+
+
+def ratios(name: str, rows: Mapping[str, Sequence[float]]) -> str:
     """Return how a cost compares with that of the floor and of `wire`."""
-    mine = statistics.median(found[name])
+    mine = statistics.median(rows[name])
     return "".join(
-        f"  {mine / statistics.median(found[other]):7.1f} x {other}"
+        f"  {mine / statistics.median(rows[other]):7.2f} x {other}"
         for other in (FLOOR, "wire")
-        if other != name and found.get(other)
+        if other != name and other in rows
     )
 
 

@@ -24,7 +24,8 @@ COMPLETIONS = "/v1/chat/completions"
 class Reported(NamedTuple):
     """What a program says of a load. `p50_ms`, `p99_ms`: of the time to first token.
 
-    Both are None for whole bodies.
+    Both are None for whole bodies. GuideLLM decides by time which requests belong to its warm-up,
+    so its `done` may differ from the calls of a load; the server's log says how many there were.
     """
 
     done: int
@@ -204,7 +205,7 @@ RIVALS = {
         ),
         Rival(
             "guidellm", "guidellm==0.8.1", guidellm_command, _offline,
-            guidellm_reported,
+            guidellm_reported, more_calls=2,
         ),
         Rival(
             "locust", "locust==2.47.0", locust_command, locust_environment,
@@ -212,7 +213,7 @@ RIVALS = {
         ),
         Rival(
             "vllm", "vllm[bench]==0.33.0", vllm_command, _offline, vllm_reported,
-            chunks_only=True,
+            more_calls=8, chunks_only=True,
         ),
     )
 }  # fmt: skip

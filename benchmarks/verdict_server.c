@@ -7,9 +7,10 @@
    (10) apart. With 0 chunks, a response is a whole body.
    Prints its port, and ends when its standard input is closed.
 
-   LOG gets a line a request: its number (which is also the id of the response), when it arrived and
-   when the first token was written, in nanoseconds of CLOCK_MONOTONIC. The time of arrival is that
-   of the network stack, so that it does not depend on when this process gets a processor. */
+   LOG gets a line a POST request: its number (which is also the id of the response), when it arrived
+   and when the first token was written, in nanoseconds of CLOCK_MONOTONIC. The time of arrival is
+   that of the network stack, so that it does not depend on when this process gets a processor. Other
+   requests are answered in the same way and not logged. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,6 +31,7 @@
 #include <unistd.h>
 
 enum { MOST_CHUNKS = 1 << 10, MOST_FILES = 1 << 16, ROOM = 1 << 16, AT_ONCE = 1 << 16 };
+enum { NOT_LOGGED = -1 };
 
 #define WHOLE_HEAD \
     "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -125,7 +127,7 @@ static void receive(int file) {
         connection->text[connection->used] = 0;
         if (is_complete(connection)) {
             connection->used = 0;
-            connection->number = requests++;
+            connection->number = connection->text[0] == 'P' ? requests++ : NOT_LOGGED;
             push(0, file, connection->arrived + ttft);
         }
     }
@@ -166,7 +168,7 @@ static void write_chunk(int chunk, int file) {
         perror("send");
         return;
     }
-    if (chunk == 0)
+    if (chunk == 0 && connection->number != NOT_LOGGED)
         fprintf(log_file, "%ld %lld %lld\n", connection->number, (long long)connection->arrived,
                 (long long)now);
     if (!last)
