@@ -59,6 +59,8 @@ class Required:
 class Standing:
     """Where a tune stands. `regret`: by how much another setting is expected to be better.
 
+    `gains`: by how much each open setting is expected to be better than the leading one. With fewer
+    requests, it is enough to be worse by less than the margin: it then takes the lead.
     `faster`: the open settings that are certainly better than the leading one if they meet the SLO.
     """
 
@@ -129,6 +131,7 @@ def standing(
     ruled_out = [TuneRuledOut(cell=name, because="same", bound=1.0) for name in sorted(same)]
     open_ones: list[str] = []
     faster: set[str] = set()
+    most = 0.0
     gains: dict[str, float] = {}
     for name, one in able.items():
         if one is leading:
@@ -147,8 +150,9 @@ def standing(
         open_ones.append(name)
         if apart.mean + reach < -limit:
             faster.add(name)
-        gains[name] = chance[name] * _expected_gain(-apart.mean, spread)
-    most = max(gains.values(), default=0.0)
+        most = max(most, chance[name] * _expected_gain(-apart.mean, spread))
+        ahead = limit if _cost_class(costs, name) < _cost_class(costs, leading.cell) else 0.0
+        gains[name] = chance[name] * _expected_gain(ahead - apart.mean, spread)
     return Standing(
         leading.cell, 1 - chance[leading.cell] + most, tuple(ruled_out), tuple(open_ones), gains,
         frozenset(faster),
@@ -164,9 +168,10 @@ def _leading(
     `chance`: that a setting meets the SLO. The objectives are compared with that of the setting
     which is the best of those that probably meet it. Of settings that are alike, it is the one with
     the fewest requests. They are alike if their losses differ by less than a part of the margin.
-    One is also alike if its objective is worse by less than a standard error, and by less than the
-    margin if it was not measured (the one-standard-error rule of L. Breiman et al., Classification
-    and Regression Trees, 1984): the best of several estimates with an error is often the luckiest.
+    One is also alike if its objective is worse by less than the margin, or than a standard error
+    (the one-standard-error rule of L. Breiman et al., Classification and Regression Trees, 1984):
+    the best of several estimates with an error is often the luckiest. One that was not measured has
+    to be within both.
     """
     likely = [one for name, one in able.items() if chance[name] >= 0.5] or [
         max(able.values(), key=lambda one: chance[one.cell])
@@ -184,15 +189,14 @@ def _leading(
         name: 1 - chance[name] + chance[name] * max(0.0, math.expm1(apart[name].mean))
         for name in able
     }
-    small = _ALIKE * margin
+    small, within = _ALIKE * margin, math.log1p(margin)
     limit = min(losses.values()) + small
 
     def is_alike(name: str) -> bool:
         if losses[name] <= limit:
             return True
-        close = math.sqrt(apart[name].variance)
-        if not able[name].trials:
-            close = min(close, math.log1p(margin))
+        error = math.sqrt(apart[name].variance)
+        close = max(error, within) if able[name].trials else min(error, within)
         is_safe = chance[name] >= max(chance[best.cell] - small, 0.5)
         return is_safe and apart[name].mean <= close
 
@@ -200,10 +204,16 @@ def _leading(
     return min(
         alike,
         key=lambda one: (
-            round(math.log(costs.get(one.cell, 1.0)), 1), round(losses[one.cell], 9),
+            _cost_class(costs, one.cell),
+            round(losses[one.cell], 9),
             candidates[one.cell].safety,
         ),
-    )  # fmt: skip
+    )
+
+
+def _cost_class(costs: Mapping[str, float], name: str) -> float:
+    """Return a number that is equal for settings whose requests differ by less than a tenth."""
+    return round(math.log(costs.get(name, 1.0)), 1)
 
 
 def _copies(
