@@ -15,6 +15,8 @@ _CONFIDENCE = 0.975
 _HOPELESS = 0.025
 _ALIKE = 0.25
 """Settings whose expected losses differ by less than this share of the margin are alike."""
+_TOLD_APART = 2.0
+"""Settings whose objectives differ by fewer standard errors cannot be told apart."""
 _MOST_TURNS = 4
 """How often a better setting is looked for: pairs that were measured in different blocks need not
 agree, so that there may be no best one."""
@@ -168,10 +170,10 @@ def _leading(
     `chance`: that a setting meets the SLO. The objectives are compared with that of the setting
     which is the best of those that probably meet it. Of settings that are alike, it is the one with
     the fewest requests. They are alike if their losses differ by less than a part of the margin.
-    One is also alike if its objective is worse by less than the margin, or than a standard error
-    (the one-standard-error rule of L. Breiman et al., Classification and Regression Trees, 1984):
-    the best of several estimates with an error is often the luckiest. One that was not measured has
-    to be within both.
+    One is also alike if its objective is worse by less than the margin, or than two standard
+    errors: then they cannot be told apart, and the best of several estimates with an error is often
+    the luckiest. (L. Breiman et al., Classification and Regression Trees, 1984, take one standard
+    error.) One that was not measured has to be within both.
     """
     likely = [one for name, one in able.items() if chance[name] >= 0.5] or [
         max(able.values(), key=lambda one: chance[one.cell])
@@ -195,8 +197,8 @@ def _leading(
     def is_alike(name: str) -> bool:
         if losses[name] <= limit:
             return True
-        error = math.sqrt(apart[name].variance)
-        close = max(error, within) if able[name].trials else min(error, within)
+        errors = _TOLD_APART * math.sqrt(apart[name].variance)
+        close = max(errors, within) if able[name].trials else min(errors, within)
         is_safe = chance[name] >= max(chance[best.cell] - small, 0.5)
         return is_safe and apart[name].mean <= close
 
