@@ -15,7 +15,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from harness.config.network import tls_context
 from harness.config.request_settings import RequestSettings
-from harness.engine.branches import Branch
+from harness.engine.branches import Branch, do_nothing
 from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
@@ -143,9 +143,11 @@ class _Watch:
         self._timer, self._at = self._loop.call_later(max(wait, 0) / SECOND, self._check), at
 
     def disarm(self) -> None:
-        """Stop the timer."""
+        """Stop the timer, and drop the references that only the garbage collector would free."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None  # its context refers to the exchange
+        self._exchange.rearm = do_nothing
 
     def cancel(self) -> None:
         """Expire the deadline now, because the attempt was cancelled."""
