@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,12 @@ def bucket(value: int) -> int:
         return max(value, 0)
     shift = value.bit_length() - 8
     return (value >> shift) << shift
+
+
+def add_all(histogram: Histogram, values: Iterable[int]) -> None:
+    """Add values to a histogram."""
+    for name, count in Counter(map(bucket, values)).items():
+        histogram[name] = histogram.get(name, 0) + count
 
 
 def named(number: int) -> int:

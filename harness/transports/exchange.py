@@ -175,11 +175,13 @@ class Exchange:
         `headers`: by name in lower case.
         """
         self.headers = self.now() if at is None else at
-        if self.sent is None:  # a transport without an event for sending
+        had_stamp = self.sent is not None
+        if not had_stamp:  # a transport without an event for sending
             self.sent = self.handed
         self.status = status
         self.response_headers = headers
-        self.rearm()
+        if not had_stamp or self._refused():  # otherwise the next deadline is the same
+            self.rearm()
 
     def begin_request(self, request: httpx2.Request) -> None:
         """Stamp that a request is handed to the transport, also one that follows a redirect.
@@ -208,8 +210,10 @@ class Exchange:
         if "content-length" in headers and "transfer-encoding" in headers:
             self.reading.note("framing")
 
-    def received(self, data: bytes, at: int) -> bool:
+    def received(self, data: bytes, at: int, *, is_last: bool = False) -> bool:
         """Process bytes of the body that arrived at `at`; return whether to continue reading.
+
+        `is_last`: they complete the body, so that no deadline is needed any more.
 
         After the last event of a stream, reading continues to the end of the body, so that the
         connection can be reused. A broken stream is not read further.
@@ -219,7 +223,7 @@ class Exchange:
         had_text = reading.last_token is not None
         reading.feed(data, at)
         began = reading.last_token is not None and not had_text
-        if reading.ended is not None or began:
+        if (reading.ended is not None or began) and not is_last:
             self.rearm()
         if began:
             self.first_text()

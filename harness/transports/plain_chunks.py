@@ -38,6 +38,11 @@ class PlainChunks:
         """What is before and after the text of an event of the known form; empty if none is."""
         return self._before, self._after
 
+    @property
+    def bytes_around(self) -> int:
+        """How many bytes more an event of the known form has than its text, with its end."""
+        return self._shortest + 2
+
     def text_of(self, event: bytes) -> str:
         """Return the text of an event of the known form; empty if it has another one."""
         before, after = self._before, self._after

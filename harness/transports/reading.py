@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import chain
+from operator import sub
 from typing import Any
 
 from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
 from harness.engine.effects import ToolCall
 from harness.records.failures import OK
-from harness.records.histogram import Histogram, bucket
+from harness.records.histogram import Histogram, add_all, bucket
 from harness.records.schema import NO_TOKENS
 from harness.transports.finish_reasons import outcome_of_finish
+from harness.transports.framed_chunks import LONGEST_COLLECTED
 from harness.transports.messages import (
     STREAM_FAILURES,
     MessageText,
@@ -151,22 +154,26 @@ class Reading:
     def chunks_around(self) -> tuple[bytes, bytes]:
         """What is before and after the text of the events to come, if they have a known form.
 
-        Empty if none is known, or within an event.
+        Empty if none is known, or within an event, or if shorter ones can be too long.
         """
-        return self._chunks_alike.around if self._events.is_between else (b"", b"")
+        is_known = self._events.is_between and self._longest_event >= LONGEST_COLLECTED
+        return self._chunks_alike.around if is_known else (b"", b"")
 
-    def take_alike(self, encoded: bytes, size: int, stamps: Sequence[int], since: int) -> bool:
-        """Process the texts of chunks of the known form at once; return False if it cannot.
+    def take_alike(self, encoded: Sequence[bytes], stamps: Sequence[int]) -> bool:
+        """Process the texts of events of the known form at once; return False if it cannot.
 
-        `encoded`: the texts together, without escapes and quotation marks. `size`: the bytes of all
-        events. `stamps`: when each arrived. `since`: when the text before them arrived.
+        `encoded`: the texts as they are in the events, and not empty. `stamps`: when each arrived.
         """
-        try:
-            text = encoded.decode()
+        whole, last = b"".join(encoded), self.last_token
+        if last is None or self.ended is not None or b'"' in whole or b"\\" in whole:
+            return False
+        try:  # each by itself, as two parts of a character would be valid together
+            text = whole.decode() if whole.isascii() else "".join([one.decode() for one in encoded])
         except UnicodeDecodeError:
             return False
         is_reasoning = self._chunks_alike.is_reasoning
         first = self.first_reasoning if is_reasoning else self.first_answer
+        size = len(whole) + len(stamps) * self._chunks_alike.bytes_around
         if (
             first is None
             or not text.isprintable()
@@ -175,12 +182,8 @@ class Reading:
             or not (self._separate or self._splitter.passes_on(text))
         ):
             return False
-        gaps, last = self.gaps, since
-        for at in stamps:
-            gap = bucket(at - last)
-            gaps[gap] = gaps.get(gap, 0) + 1
-            last = at
-        self.last_token = last
+        add_all(self.gaps, map(sub, stamps, chain((last,), stamps)))
+        self.last_token = stamps[-1]
         self.chunks += len(stamps)
         self._size += size
         self._characters += len(text)

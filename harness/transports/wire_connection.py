@@ -13,14 +13,14 @@ from harness.engine.effects import Reply
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import OK, of_status
 from harness.transports.exchange import Exchange
-from harness.transports.framed_chunks import FramedChunks, is_one_chunk
+from harness.transports.framed_chunks import FramedChunks, ends_with_chunk
 from harness.transports.reading import Reading
 from harness.transports.response_parser import ResponseParser
 from harness.transports.unasked import HasFileNumber, has_unacknowledged
 
 _AT_ONCE = SECOND // 1000
 _MOST_TRIES = 4
-"""How often pieces are collected that have soon another form, before they are read one by one."""
+"""How often so few pieces are collected before a response is read one by one."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -202,8 +202,6 @@ class WireConnection(asyncio.Protocol):
         at = self._now()
         frames = self._frames
         if frames is not None and not self._arrived and frames.takes(data, at):
-            if self._reading is not None:  # its next deadline
-                self._reading.last_token = at
             return
         if self._ended is None:  # bytes that no request asked for
             self.abort()
@@ -223,6 +221,9 @@ class WireConnection(asyncio.Protocol):
                 self._process(data, at)
             except Exception as error:
                 self._fail(error)
+        frames, reading = self._frames, self._reading
+        if frames is not None and frames.stamps and reading is not None:  # its next deadline
+            reading.last_token = frames.stamps[-1]
 
     def eof_received(self) -> None:
         """Process the end of what the server sends (asyncio)."""
@@ -279,9 +280,9 @@ class WireConnection(asyncio.Protocol):
             self._refusal += body[: exchange.terms.limits.body - len(self._refusal)]
             if parser.complete:
                 self._end(self._refused(exchange, self._refusal))
-        elif (body and not exchange.received(body, at)) or parser.complete:
+        elif (body and not exchange.received(body, at, is_last=parser.complete)) or parser.complete:
             self._end(exchange.finish())
-        elif self._tries < _MOST_TRIES and is_one_chunk(data, body):
+        elif self._tries < _MOST_TRIES and ends_with_chunk(data, body):
             self._collect()
 
     def _collect(self) -> None:
@@ -295,20 +296,21 @@ class WireConnection(asyncio.Protocol):
             self._frames = FramedChunks(before, after, reading.last_token)
 
     def _read_frames(self) -> None:
-        """Read the pieces that were collected."""
+        """Read the chunks that were collected."""
         frames, reading = self._frames, self._reading
         self._frames = None
-        if frames is None or not frames.pieces:
+        if frames is None or not frames.stamps:
             return
         assert reading is not None, "they belong to a response"
-        found, size = frames.text(), sum(map(len, frames.pieces))
-        if found is not None and reading.take_alike(found[0], size, found[1], frames.since):
-            if len(frames.pieces) > _MOST_TRIES:
-                self._tries = 0
-            return
-        reading.last_token, self._tries = frames.since, _MOST_TRIES
-        for piece, at in zip(frames.pieces, frames.stamps, strict=True):
-            self._process(piece, at)
+        tries, self._tries = self._tries, _MOST_TRIES  # none are collected meanwhile
+        reading.last_token = frames.since
+        for texts, stamps in frames.runs():
+            if reading.take_alike(texts, stamps):
+                tries = 0 if len(texts) > _MOST_TRIES else tries
+                continue
+            for text, at in zip(texts, stamps, strict=True):
+                self._process(frames.chunk(text), at)
+        self._tries = tries
 
     def _begin_response(self, exchange: Exchange, at: int) -> None:
         status, headers = self._parser.status, _by_name(self._parser.headers)

@@ -13,6 +13,7 @@ from harness.config.response_reading import ReadingTerms, ResponseLimits
 from harness.engine.effects import Reply
 from harness.transports import wire_connection
 from harness.transports.exchange import Exchange
+from harness.transports.framed_chunks import FramedChunks
 from harness.transports.wire_connection import PieceBacklog, WireConnection
 from tests.transports.attempts import ANCHOR, make_deadlines
 from tests.transports.bodies import DONE
@@ -110,6 +111,41 @@ def test_pieces_of_any_form(events: list[bytes], cuts: st.DataObject) -> None:
     assert collected == one_by_one
 
 
+SIZES = st.sampled_from(["%x", "%X", "0%x"])
+
+
+@settings(max_examples=100)
+@given(streams(), st.data())
+def test_pieces_of_whole_chunks(events: list[bytes], drawn: st.DataObject) -> None:
+    pieces = [HEAD]
+    for event in [*events, DONE]:
+        chunk = (drawn.draw(SIZES) % len(event)).encode() + b"\r\n" + event + b"\r\n"
+        if drawn.draw(st.booleans()):
+            pieces.append(chunk)
+        else:
+            pieces[-1] += chunk
+    collected, one_by_one = both([*pieces, END])
+    assert collected == one_by_one
+
+
+BEFORE, AFTER = b'data: {"text":"', b'"}'
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.binary(max_size=3), SIZES, st.integers(-1, 3)), max_size=20))
+def test_a_known_size_changes_nothing(parts: list[tuple[bytes, str, int]]) -> None:
+    known, slow = (FramedChunks(BEFORE, AFTER, 0) for _ in range(2))
+    for at, (text, size, wrong) in enumerate(parts):
+        event = BEFORE + text + AFTER + b"\n\n"
+        length = len(event) + (wrong if wrong < 1 else 0)
+        piece = (size % length).encode() + b"\r\n" + event + b"\r\n"
+        slow._begins.clear()
+        assert known.takes(piece, at) == slow.takes(piece, at)
+    assert list(known.runs()) == list(slow.runs())
+    texts = [text for run, _ in known.runs() for text in run]
+    assert list(map(known.chunk, texts)) == list(map(slow.chunk, texts))
+
+
 @pytest.mark.parametrize(
     "odd",
     [
@@ -121,9 +157,22 @@ def test_pieces_of_any_form(events: list[bytes], cuts: st.DataObject) -> None:
         framed(chunk_of(content="</think>")),
         framed(chunk_of(content="é\u2028")),
         framed(chunk_of(content="x").replace(b"x", b"\xff")),
+        framed(chunk_of(content="Z").replace(b"Z", b"\xc3"))
+        + framed(chunk_of(content="Z").replace(b"Z", b"\xa9")),
         framed(chunk_of(reasoning_content="hm")),
     ],
-    ids=["two", "smaller", "larger", "quote", "escape", "mark", "separator", "no text", "other"],
+    ids=[
+        "two",
+        "smaller",
+        "larger",
+        "quote",
+        "escape",
+        "mark",
+        "separator",
+        "no text",
+        "divided character",
+        "other",
+    ],
 )
 def test_what_is_otherwise_among_them(odd: bytes) -> None:
     plain = [framed(chunk_of(content=f"word {number} ")) for number in range(20)]
@@ -147,6 +196,22 @@ def test_most_pieces_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reply.answer == "".join(f"word {number} " for number in range(100))
     assert len(processed) < 10
     assert is_reusable
+
+
+def test_escapes_do_not_end_the_collecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    processed: list[bytes] = []
+    original = WireConnection._process
+
+    def counted(self: WireConnection, data: bytes, at: int) -> None:
+        processed.append(data)
+        original(self, data, at)
+
+    monkeypatch.setattr(WireConnection, "_process", counted)
+    texts = ["\n" if number % 10 == 9 else f"word {number} " for number in range(200)]
+    pieces = [framed(chunk_of(content=text)) for text in texts]
+    reply, _ = received([HEAD, *pieces, framed(DONE), END])
+    assert (reply.chunks, reply.answer) == (200, "".join(texts))
+    assert len(processed) < 30
 
 
 def test_bytes_after_a_response_are_no_answer_to_the_next_request() -> None:
