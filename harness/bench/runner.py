@@ -6,10 +6,9 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from importlib import import_module, metadata
+from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
@@ -25,6 +24,7 @@ from harness.bench.marked_answers import AnswerMarks, SeenAnswers, seen_answers
 from harness.bench.measured_share import ShareFacts, measure_share, trial_record
 from harness.bench.race import TrialBatch, judge_records, trial_batches
 from harness.bench.resume import RunProgress
+from harness.bench.running_endpoints import RunningEndpoint, start_endpoints
 from harness.bench.scenario import Scenario
 from harness.bench.spending import (
     SpendingSoFar,
@@ -41,10 +41,9 @@ from harness.bench.user_code import (
 )
 from harness.bench.virtual import Played, Task
 from harness.config.request_settings import Secrets
-from harness.endpoints.section import EndpointServer
 from harness.engine.budget_gate import Gate
 from harness.engine.ledger import Amount, Ledger
-from harness.records.clock import Anchor, ReadClock, monotonic_since, take_anchor
+from harness.records.clock import ReadClock, monotonic_since, take_anchor
 from harness.records.errors import FirstAnswerError
 from harness.records.ids import new_run_id
 from harness.records.schema import (
@@ -260,7 +259,7 @@ def _measure_all(
                 return None
             if apart is not None:  # they start while the servers do
                 running.enter_context(apart)
-            endpoints = _started(begun, secrets, first, writer.directory, running)
+            endpoints = start_endpoints(begun, secrets, first, writer.directory, running)
             if apart is not None:
                 running.callback(apart.end)  # before the servers end
                 apart.prepare([endpoint.target for endpoint in endpoints.values()])
@@ -487,79 +486,6 @@ def _keep(
                 writer.sync()
         with run_directory.no_collector():
             hooks.after_trial(begun.run, read)
-
-
-def target_of(
-    scenario: Scenario, run_id: str, anchor: Anchor, server: EndpointServer, secrets: Secrets
-) -> Target:
-    """Return the target of the attempts of a run: `server`, which has been started."""
-    endpoint, facts = scenario.endpoint, scenario.endpoint.facts
-    by_phase, settings = facts.extra_body_by_phase, scenario.plan.settings
-    return Target(
-        base_url=server.base_url,
-        api_key=server.api_key,
-        model=endpoint.model,
-        stream=endpoint.stream,
-        extra_body=facts.extra_body,
-        run_id=run_id,
-        anchor=anchor,
-        simulated=facts.simulation is not None,
-        extra_body_by_phase={
-            **by_phase,
-            **{name: by_phase.get(setting, {}) for name, setting in settings.items()},
-        },
-        settings=settings,
-        reuse_connections=facts.reuse_connections,
-        own_server=facts.own_server,
-        reading=facts.reading,
-        request=facts.request.with_values(dict(secrets.variables)),
-        secrets=(*secrets.texts, *Secrets(server.api_key).texts),
-        keep_error_bodies=scenario.keep_error_bodies,
-        client=endpoint.client,
-    )
-
-
-class RunningEndpoint(NamedTuple):
-    """The scenario of a cell, its server, and the target of its attempts."""
-
-    scenario: Scenario
-    server: EndpointServer
-    target: Target
-
-
-def _started(
-    begun: RunProgress,
-    secrets: Mapping[str, Secrets],
-    first: TrialBatch,
-    directory: Path,
-    running: ExitStack,
-) -> dict[str, RunningEndpoint]:
-    """Start the servers of the cells in the first batch. Returns the endpoints by cell id.
-
-    Later batches have no other cells.
-
-    The transports, whose import is slow, are imported meanwhile.
-    """
-    servers: dict[tuple[Secrets, str], EndpointServer] = {}
-    endpoints = {}
-    with ThreadPoolExecutor(1) as importing:
-        importing.submit(import_module, "harness.bench.modes")  # an error is raised again below
-        for cell, mine in cells.scenarios_by_cell(begun.scenario).items():
-            if cell not in first.cells:
-                continue
-            key = (secrets[cell], cells.server_key(mine))
-            if key not in servers:
-                log = directory / run_directory.provider_log(begun.run.execution, len(servers))
-                server = mine.endpoint.server(secrets[cell].api_key, mine.seed, log)
-                servers[key] = running.enter_context(server)
-            target = target_of(mine, begun.run.run_id, begun.run.zero, servers[key], secrets[cell])
-            endpoints[cell] = RunningEndpoint(mine, servers[key], target)
-
-    from harness.bench.modes import prepare_client
-
-    for endpoint in endpoints.values():
-        prepare_client(endpoint.target)
-    return endpoints
 
 
 def describe_run(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.bench.runner import target_of
+from harness.bench.running_endpoints import target_of
 from harness.bench.scenario import Scenario
 from harness.config.request_settings import Secrets
 from harness.engine.attempt import CallTimeouts

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.bench.endpoint_rest import EndpointRest
-from harness.bench.runner import target_of
+from harness.bench.running_endpoints import target_of
 from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import parse_scenario
 from harness.config.request_settings import Secrets
