@@ -18,7 +18,10 @@ from harness.transports.reading import Reading
 from harness.transports.response_parser import ResponseParser
 from harness.transports.unasked import HasFileNumber, has_unacknowledged
 
-_AT_ONCE = SECOND // 1000
+_AT_ONCE = SECOND // 4000
+"""How long pieces are processed between two looks at the sockets, in nanoseconds. With 1,000 streams
+in step, a millisecond made the median time to first token 0.8 ms late, no time at all the 99th
+percentile."""
 _MOST_TRIES = 4
 """How often so few pieces are collected before a response is read one by one."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -71,7 +74,7 @@ class PieceBacklog:
 
     A loop that processed each piece when it reads it would read the sockets that are ready after
     that one later, and stamp their bytes late. So it only stamps them, and processes them when all
-    have been read, for a millisecond between two looks at the sockets.
+    have been read, for a quarter of a millisecond between looks at the sockets.
     """
 
     def __init__(self, now: ReadClock) -> None:
