@@ -1,1 +1,1 @@
-"""HTTP exchanges of the harness itself, apart from those that it measures."""
+"""HTTP without what is measured: exchanges of the harness itself, and the server of its listeners."""

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 import msgspec
 
 from harness.config.faults import FaultKind
+from harness.network.http_server import Connection, HttpRequest, HttpResponse, Refusal
 from harness.records.clock import ReadClock
 from harness.records.provider_log import Served
 from harness.records.schema import Tokens
@@ -20,7 +21,6 @@ from harness.simulator import wire
 from harness.simulator.answer_form import PATHS, ApiName
 from harness.simulator.apis import read_request
 from harness.simulator.fault_responses import refuse
-from harness.simulator.http_server import Connection, HttpRequest, HttpResponse, Refusal
 from harness.simulator.listener import Listener
 from harness.simulator.log import Log
 from harness.simulator.model import ServedRequest

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from harness.config.faults import FaultKind
+from harness.network.http_server import HttpResponse
 from harness.records.clock import SECOND
 from harness.simulator import wire
-from harness.simulator.http_server import HttpResponse
 from harness.simulator.limits import Reason
 from harness.simulator.simulation import Refused
 

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Callable
 
 from harness.config.faults import FaultKind
+from harness.network.http_server import NO_LINGER
 from harness.records.errors import HarnessError
-from harness.simulator.http_server import NO_LINGER
 
 BACKLOG = 4096
 _TRIES = 100

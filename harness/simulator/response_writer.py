@@ -11,13 +11,13 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from harness.config.faults import FaultKind
+from harness.network.http_server import HttpResponse
 from harness.records.clock import ReadClock
 from harness.records.histogram import Histogram, bucket
 from harness.records.provider_log import Served
 from harness.simulator import wire
 from harness.simulator.apis import make_rendering
 from harness.simulator.fault_responses import instead, retry_headers, stream_end
-from harness.simulator.http_server import HttpResponse
 from harness.simulator.rendering import Rendering, WholeAnswer
 from harness.simulator.script import TextChunk
 from harness.simulator.simulation import ServedCompletion

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.simulator.http_server import (
+from harness.network.http_server import (
     MOST_BODY,
     MOST_HEAD,
     Connection,
