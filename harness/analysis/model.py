@@ -522,7 +522,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     phase whose responses had some. `unverified_tls`: no certificate of an endpoint was checked.
     `server_said`: the most frequent message of refusals, by outcome. `answered_by`: the responses
     by the model that they name, for each requested model with several. `tune`: of a tune, what it
-    did and what it cost. `clients`: the different values of `endpoint.client`.
+    did and what it cost. `clients`: the different values of `endpoint.client`. `runs_commands`: a
+    workflow was a process of a command.
     """
 
     schema: SchemaVersion[int]
@@ -554,6 +555,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     answered_by: CountUnit[dict[str, dict[str, int]]] = {}
     tune: TuneSummary | None = None
     clients: tuple[str, ...] = ("openai",)
+    runs_commands: bool = False
 
     @property
     def has_simulator(self) -> bool:

@@ -83,6 +83,7 @@ def summarise(records: Records) -> Summary:
         answered_by=models_that_answered(run, cells),
         tune=tune_summary(records, advice.contenders, advice.decision, advice.changed),
         clients=clients_of(run),
+        runs_commands=any(one.exit_code is not None for cell in cells for one in cell.workflows),
     )
 
 

@@ -71,6 +71,12 @@ def scenarios_by_cell(scenario: Scenario) -> dict[str, Scenario]:
     return {cell.id: cell_scenario(scenario, cell) for cell in expand(scenario)}
 
 
+def secret_variables(scenario: Scenario) -> tuple[str, ...]:
+    """Return the environment variables with the secrets of the endpoints that the cells use."""
+    own = (mine.endpoint.facts.secret_variables for mine in scenarios_by_cell(scenario).values())
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(own)))
+
+
 def endpoint_headings(scenario: Scenario) -> str:
     """Return the headings of the endpoints that the cells use."""
     own = scenarios_by_cell(scenario).values()
@@ -164,7 +170,8 @@ def trial_program(
     `agree`: when all shares begin, if `together` does not say it.
     """
     run, mine = begun.run, cell_scenario(begun.scenario, cell)
-    every = starts(mine, cell, repeat, run.run_id, run.execution, together)
+    withheld = secret_variables(begun.scenario) if mine.workflow.is_process else ()
+    every = starts(mine, cell, repeat, run.run_id, run.execution, together, withheld)
     finished = begun.ended.get((cell.id, repeat), frozenset())
     agree = agree if together is None else together.agree
     program = load(mine, every, repeat, finished, share, agree)
@@ -208,9 +215,10 @@ def starts(
     run_id: str,
     execution: int = 0,
     together: TogetherInTrial | None = None,
+    withheld: tuple[str, ...] = (),
 ) -> list[Start]:
-    """Return the workflows of one trial, ready to start."""
-    plan = scenario.plan
+    """Return the workflows of one trial, ready to start. `withheld`: as in `WorkflowPlan`."""
+    plan = scenario.plan._replace(withheld=withheld)
     shared = terms(scenario, cell, together)
     topics, has_nonce = scenario.workflow.topics, scenario.endpoint.facts.nonce
 

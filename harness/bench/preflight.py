@@ -72,19 +72,12 @@ def secrets(scenario: Scenario, environment: Mapping[str, str]) -> Secrets:
     return Secrets(key, tuple(others))
 
 
-def variables(scenario: Scenario) -> tuple[str, ...]:
-    """Return the environment variables that the scenario's endpoint needs."""
-    facts = scenario.endpoint.facts
-    own = () if facts.key_variable is None else (facts.key_variable,)
-    return tuple(dict.fromkeys((*own, *facts.request.variables)))
-
-
 def environment_for(
     scenarios: Iterable[Scenario], environment: Mapping[str, str]
 ) -> Mapping[str, str]:
     """Return the environment with what the scenarios need from `.env` in the current folder."""
     for scenario in scenarios:
-        for variable in variables(scenario):
+        for variable in scenario.endpoint.facts.secret_variables:
             environment = with_file(environment, Path(".env"), variable)
     return environment
 

@@ -426,6 +426,8 @@ class Scenario(Section):
             )
         if self.endpoint.client == "wire":
             self._check_wire()
+        if self.workflow.is_process:
+            self._check_process()
         if self.sweep.has_several_clients:
             self._check_several_clients()
         if self.records == "summary":
@@ -465,6 +467,34 @@ class Scenario(Section):
                     "'openai'"
                 )
                 raise SettingError(problem, *where, value=value)
+
+    def _check_process(self) -> None:
+        kind = self.workflow.kind
+        if self.is_virtual:
+            raise SettingError(
+                f"has no workflow of the kind {kind!r}, because a process runs in real time; use "
+                "'real', with time_scale for a faster simulation",
+                "endpoint",
+                "time",
+                value="virtual",
+            )
+        for number, mode in enumerate(self.sweep.mode):
+            if not in_event_loop(mode):
+                raise SettingError(
+                    f"has no workflow of the kind {kind!r}, because its gateway needs an event "
+                    "loop; use 'async' and 'serial'",
+                    "sweep",
+                    "mode",
+                    number,
+                    value=mode,
+                )
+        if self.endpoint.client == "wire":
+            raise SettingError(
+                f"has no workflow of the kind {kind!r}; remove it, or use 'openai'",
+                "endpoint",
+                "client",
+                value="wire",
+            )
 
     def _check_several_clients(self) -> None:
         if self.question is not None and self.question not in MEASURING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import random
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import (
@@ -29,6 +30,9 @@ from harness.records.errors import InputError
 from harness.records.keys import TrialKey
 from harness.records.redaction import NO_SECRETS, Redactor
 from harness.records.schema import Attempt, Call, Record, Transcript, Workflow
+from harness.workflows.code_section import CodeSection
+from harness.workflows.command.environment import has_field
+from harness.workflows.command.section import CommandSection
 from harness.workflows.program.environment import KEY_VARIABLES, PLACEHOLDER
 from harness.workflows.program.hosted import TOPIC, wanted_by
 from harness.workflows.program.loading import is_marked, load_program
@@ -47,12 +51,14 @@ _HOSTED_MODES = ("async", "serial")
 def check_code(scenario: Scenario, output: Path | None = None) -> None:
     """Import the programs of all cells. Raises InputError if one of them cannot be run.
 
-    What they print is written to `output`, or dropped.
+    What they print is written to `output`, or dropped. A command only has to exist.
     """
     for mine in scenarios_by_cell(scenario).values():
         if isinstance(mine.workflow, ProgramSection):
             with output_to(output):
                 _check(mine.workflow, scenario.sweep.mode, mine.endpoint.client)
+        elif isinstance(mine.workflow, CommandSection):
+            _check_command(mine.workflow)
 
 
 @contextmanager
@@ -110,6 +116,23 @@ def _check(section: ProgramSection, modes: tuple[str, ...], client: ClientKind) 
         ) from None
 
 
+def _check_command(section: CommandSection) -> None:
+    name, folder = section.command[0], Path(section.folder)
+    if not folder.is_dir():
+        raise InputError(
+            one_line(f"workflow.folder = {section.folder!r}: no such folder; correct the path")
+        )
+    if has_field(name) or shutil.which(str(folder / name) if os.sep in name else name):
+        return
+    where = f"below {folder}" if os.sep in name else "in PATH"
+    raise InputError(
+        one_line(
+            f"workflow.command = {list(section.command)!r}: no program {name!r} {where} that can "
+            "be executed; correct the name, or install the program"
+        )
+    )
+
+
 def _error(section: ProgramSection, what: str) -> InputError:
     return InputError(one_line(f"workflow.program = {section.program!r}: {what}"))
 
@@ -164,12 +187,12 @@ def output_to(path: Path | None, redactor: Redactor = NO_SECRETS) -> Iterator[No
 
 
 def program_redactor(scenario: Scenario, secrets: Iterable[str]) -> Redactor:
-    """Return what removes secrets from what a program says; nothing is removed without one.
+    """Return what removes secrets from what code of a user says; nothing is removed without any.
 
     A program can read the key of the endpoint, as it is in an environment variable, and those that
     the openai package reads.
     """
-    if not isinstance(scenario.workflow, ProgramSection):
+    if not isinstance(scenario.workflow, CodeSection):
         return NO_SECRETS
     keys = (os.environ.get(name, "") for name in KEY_VARIABLES)
     return Redactor([*secrets, *(key for key in keys if key != PLACEHOLDER)])
@@ -185,7 +208,8 @@ def without_secrets(record: Record, redactor: Redactor) -> Record:
             return replace(record, phase=text(record.phase))
         case Workflow():
             phases = tuple(replace(one, name=text(one.name)) for one in record.phases)
-            return replace(record, phases=phases, error=redactor.optional(record.error))
+            error, stderr = redactor.optional(record.error), redactor.optional(record.stderr)
+            return replace(record, phases=phases, error=error, stderr=stderr)
         case Transcript():
             said = tuple(replace(one, content=text(one.content)) for one in record.messages)
             return replace(record, phase=text(record.phase), messages=said)
@@ -195,11 +219,12 @@ def without_secrets(record: Record, redactor: Redactor) -> Record:
 def limited_code(
     scenario: Scenario, output: Path | None, redactor: Redactor = NO_SECRETS
 ) -> Iterator[None]:
-    """Limit the own time and the output of the program of a trial; nothing without a program."""
+    """Limit the output of the code of a trial, and the own time of a program in this process."""
     section = scenario.workflow
     with ExitStack() as stack:
         if isinstance(section, ProgramSection):
             stack.enter_context(OwnTimeWatch(section.own_time_limit))
+        if isinstance(section, CodeSection):
             stack.enter_context(output_to(output, redactor))
         yield
 

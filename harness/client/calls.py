@@ -234,7 +234,10 @@ class ClientCall:
 
 
 class ReceivedResponse:
-    """The response of one attempt, as far as it has arrived. `cause`: what ended it early."""
+    """The response of one attempt, as far as it has arrived. `cause`: what ended it early.
+
+    `_is_left`: it is not read to its end, because what has arrived is a failure.
+    """
 
     cause: Exception | None = None
 
@@ -245,6 +248,7 @@ class ReceivedResponse:
         self._head: httpx2.Response | None = None
         self._pieces: list[bytes] = []
         self._passed: PassedResponse | None = None
+        self._is_left = False
 
     def begin(self, response: httpx2.Response) -> None:
         """Note status and headers."""
@@ -257,6 +261,7 @@ class ReceivedResponse:
     def take(self, data: bytes) -> bool:
         """Process bytes of the body; return whether to continue reading."""
         goes_on = self.exchange.reading is None or self.exchange.received(data, self.exchange.now())
+        self._is_left = not goes_on
         if self._passed is not None:
             self._passed.queue.put_nowait(data)
             if self._passed.abandoned and self._is_open():
@@ -309,7 +314,8 @@ class ReceivedResponse:
     def end(self, reply: Reply) -> None:
         """Note the end of the attempt; end the response that the program reads."""
         cause = self.cause if self._call.shows_causes else None
-        ended = EndedAttempt(reply, self._head, b"".join(self._pieces), cause)
+        is_whole = self.cause is None and not self._is_left
+        ended = EndedAttempt(reply, self._head, b"".join(self._pieces), cause, is_whole)
         self._call.ended.append(ended)
         if self._passed is not None:
             error = ended.error(self._call.request)

@@ -20,24 +20,34 @@ _CHANGED_HEADERS = {"content-encoding", "content-length", "transfer-encoding"}
 class FailedResponseError(openai.APIError):
     """A response with status 200 that is a failure, after the policy has given up.
 
-    `outcome`: its failure class, such as `error_in_stream` or `missing_done`.
+    `outcome`: its failure class, such as `error_in_stream` or `missing_done`. `response`: what was
+    received, without what the program has got before; None if that is not all that was sent.
     """
 
-    def __init__(self, outcome: str, detail: str, request: httpx2.Request) -> None:
+    def __init__(
+        self,
+        outcome: str,
+        detail: str,
+        request: httpx2.Request,
+        response: httpx2.Response | None = None,
+    ) -> None:
         super().__init__(f"{outcome}: {detail}", request, body=None)
         self.outcome = outcome
+        self.response = response
 
 
 class EndedAttempt(NamedTuple):
     """An attempt that has ended. `head`: status and headers; None without a response.
 
-    `cause`: the exception that ended it early, if the program may see it.
+    `cause`: the exception that ended it early, if the program may see it. `is_whole`: the response
+    was received to its end.
     """
 
     reply: Reply
     head: httpx2.Response | None
     body: bytes
     cause: Exception | None = None
+    is_whole: bool = True
 
     def error(self, request: httpx2.Request) -> Exception | None:
         """Return what the program gets instead of the response; None for the response itself.
@@ -55,7 +65,10 @@ class EndedAttempt(NamedTuple):
             return self.cause or httpx2.TransportError(detail, request=request)
         if outcome == CANCELLED:
             return openai.APIConnectionError(message=CLOSED, request=request)
-        return FailedResponseError(outcome, detail, request) if is_retryable(outcome) else None
+        if not is_retryable(outcome):
+            return None
+        received = self.response() if self.is_whole and self.head is not None else None
+        return FailedResponseError(outcome, detail, request, received)
 
     def response(self) -> httpx2.Response:
         """Return the response with the body that has arrived."""

@@ -18,6 +18,7 @@ from harness.engine.branches import Branch
 from harness.engine.call import Completion
 from harness.engine.effects import Host, Message, Request
 from harness.engine.program_limits import ProgramLimits
+from harness.records.ids import ids_in
 from harness.records.keys import CallKey
 from harness.transports.messages import plain_text
 from harness.transports.other_apis import has_text, is_read
@@ -43,7 +44,8 @@ class HostedTerms(NamedTuple):
     `end`: the deadline of the workflow. `next_key`: returns the key of the next call in a phase.
     `named_phase`: returns the phase that the program has named, or None. `limits`: the most tokens
     of an answer by phase. `keeps_model`: whether the program's model is requested. `allowed`: which
-    calls can be made. `nonce`: begins each prompt.
+    calls can be made. `nonce`: begins each prompt. `passes_unread`: a response of another API is
+    passed on while it arrives, as streams are; otherwise it can be retried until it is complete.
     """
 
     terms: CallTerms
@@ -54,6 +56,7 @@ class HostedTerms(NamedTuple):
     keeps_model: bool
     allowed: ProgramLimits
     nonce: str = ""
+    passes_unread: bool = False
 
 
 class HostedCalls(httpx2.AsyncBaseTransport):
@@ -111,6 +114,9 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         self._made += 1
         self.own_retries += request.headers.get(_RETRY_HEADER, "0") != "0"
         asked, streams = self._asked(path, phase, content)
+        context = request.headers.get("traceparent")
+        if context is not None and ids_in(context):
+            asked = msgspec.structs.replace(asked, traceparent=context)
         refusal = mine.allowed.refusal(self._made, phase, asked.max_tokens)
         if refusal is not None:
             self._host.end(refusal)
@@ -126,7 +132,7 @@ class HostedCalls(httpx2.AsyncBaseTransport):
             mine.terms._replace(limits=limits),
             classified=classified,
             streams=streams,
-            passes_on=streams,
+            passes_on=streams or (mine.passes_unread and not classified),
             asked=asked,
             workflow_end=mine.end,
             shows_causes=False,

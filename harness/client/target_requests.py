@@ -29,7 +29,12 @@ from harness.transports.target import Target
 CHAT_PATH = "/chat/completions"
 _OF_MODEL = frozenset({CHAT_PATH, "/completions", "/responses"})
 """The paths to whose requests `endpoint.model` and the keys of `[endpoint]` apply."""
-_SENT = frozenset({b"accept", b"accept-encoding", b"content-type", b"openai-beta", b"user-agent"})
+_SENT = frozenset(
+    {
+        b"accept", b"accept-encoding", b"anthropic-beta", b"anthropic-version", b"content-type",
+        b"openai-beta", b"user-agent",
+    }
+)  # fmt: skip
 _SENT_PREFIX = b"x-stainless-"
 """The headers of a program that are sent."""
 _OF_AZURE = "api-version"

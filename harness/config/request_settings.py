@@ -158,6 +158,12 @@ def _profile_in(folder: Path, table: Mapping[str, Any], key: str) -> dict[str, A
     return {key: [placed(one) for one in value] if isinstance(value, list) else placed(value)}
 
 
+def may_be_secret(name: str, value: str) -> bool:
+    """Return whether a value with this name in a file looks like a secret."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return bool(_SECRET_WORDS.intersection(words)) or value.lower().startswith(_SECRET_BEGINS)
+
+
 def _checked_value(name: str, value: str) -> None:
     """Raise SettingError, without the value, if it cannot be sent or may be a secret."""
     variable = variable_of(value)
@@ -167,8 +173,7 @@ def _checked_value(name: str, value: str) -> None:
         return
     if not value.isascii() or not value.isprintable() or value != value.strip():
         raise SettingError("must be printable ASCII without blanks at its ends", name)
-    words = re.split(r"[^a-z]+", name.lower())
-    if _SECRET_WORDS.intersection(words) or value.lower().startswith(_SECRET_BEGINS):
+    if may_be_secret(name, value):
         raise SettingError(
             "may be a secret, which is not written in a file; put it into an environment variable "
             'or .env, and write "env:ITS_NAME"',

@@ -23,7 +23,7 @@ _WITHOUT_VERSION = ("api.deepseek.com",)
 def check_key_present(examined: Examined) -> Found:
     """Find variables without a value."""
     names = dict.fromkeys(
-        name for mine in examined.own.values() for name in preflight.variables(mine)
+        name for mine in examined.own.values() for name in mine.endpoint.facts.secret_variables
     )
     if not names:
         return skipped("the endpoint needs no key")
@@ -83,7 +83,7 @@ def check_key_in_scenario(examined: Examined) -> Found:
 
 
 def _variables(examined: Examined) -> set[str]:
-    return {name for mine in examined.own.values() for name in preflight.variables(mine)}
+    return {name for mine in examined.own.values() for name in mine.endpoint.facts.secret_variables}
 
 
 def check_base_url(examined: Examined) -> Found:

@@ -96,6 +96,12 @@ class EndpointFacts(NamedTuple):
     metrics: bool = False
 
     @property
+    def secret_variables(self) -> tuple[str, ...]:
+        """The environment variables with the API key and with the values of headers and query."""
+        own = () if self.key_variable is None else (self.key_variable,)
+        return tuple(dict.fromkeys((*own, *self.request.variables)))
+
+    @property
     def bodies(self) -> tuple[Mapping[str, Any], ...]:
         """The fields that are added to the bodies of requests, of all phases and of one."""
         return (self.extra_body, *self.extra_body_by_phase.values())

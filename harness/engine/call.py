@@ -175,7 +175,7 @@ def _record(progress: CallState, reply: Reply | None, outcome: str, done: int) -
     return Call(
         cell, repeat, workflow, execution, phase, call, progress.ready, done, outcome,
         len(progress.replies), tuple(progress.backoffs), succeeded.tokens if succeeded else None,
-        progress.wasted(succeeded), branch=branch,
+        progress.wasted(succeeded), progress.request.traceparent, branch=branch,
     )  # fmt: skip
 
 

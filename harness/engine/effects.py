@@ -52,7 +52,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     `json_mode`: ask for a JSON object. `max_tokens`: reasoning included; None for no limit.
     `body`: further keys of the request, a JSON object; `messages` then has the texts of the
     messages. With a `path`, it is the whole request that a program sends to this path below the
-    base URL, as in `/chat/completions`, and the other fields only describe it.
+    base URL, as in `/chat/completions`, and the other fields only describe it. `traceparent`: the
+    trace context that the program sends with it.
     """
 
     messages: tuple[Message, ...]
@@ -60,6 +61,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     json_mode: bool = False
     body: bytes = b""
     path: str | None = None
+    traceparent: str | None = None
 
 
 class Deadlines(msgspec.Struct, frozen=True, gc=False):

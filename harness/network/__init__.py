@@ -1,1 +1,1 @@
-"""HTTP without what is measured: exchanges of the harness itself, and the server of its listeners."""
+"""HTTP apart from what is measured: the exchanges of the harness itself, and its listeners."""

@@ -37,13 +37,19 @@ _STATUS_LINES = {
 }
 
 
+def _status_line(status: int) -> bytes:
+    """Return the first line of a response; of an unregistered status, without a phrase."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
 class HttpRequest(NamedTuple):
-    """One complete request. Header names are in lower case; `path` excludes the query."""
+    """One complete request. Header names are in lower case; `path` excludes the `query`."""
 
     method: str
     path: str
     headers: Mapping[bytes, bytes]
     body: bytes
+    query: str = ""
 
 
 class HttpResponse:
@@ -83,6 +89,11 @@ class HttpResponse:
         self.on_close = None
         self._connection.abort()
 
+    def cut(self) -> None:
+        """Close the connection in the middle of the response, after the written bytes are sent."""
+        self.on_close = None
+        self._connection.close()
+
     def keep(self) -> None:
         """Mark the connection as a control connection, which faults do not abort."""
         self._connection.for_control = True
@@ -95,7 +106,7 @@ class HttpResponse:
     def _head(self, status: int, headers: Mapping[str, str], framing: str) -> bytes:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         closing = "" if self._keep_alive else "connection: close\r\n"
-        return _STATUS_LINES[status] + f"{lines}{framing}{closing}\r\n".encode("latin-1")
+        return _status_line(status) + f"{lines}{framing}{closing}\r\n".encode("latin-1")
 
     def _framed(self, data: bytes) -> bytes:
         if not self._chunked or not data:
@@ -110,7 +121,8 @@ CallLater = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 class Connection(asyncio.Protocol):
     """One client connection. Pipelined requests are answered one after another.
 
-    `call_later`: of the event loop; without it, a request may take any time.
+    `call_later`: of the event loop; without it, a request may take any time. `most_body`: the
+    maximum size of a request body in bytes.
     """
 
     def __init__(
@@ -118,8 +130,10 @@ class Connection(asyncio.Protocol):
         handle: Handler,
         open_connections: set[Connection],
         call_later: CallLater | None = None,
+        most_body: int = MOST_BODY,
     ) -> None:
         self._call_later = call_later
+        self._most_body = most_body
         self._timer: asyncio.TimerHandle | None = None
         self._head = 0  # bytes of an incomplete head
         self._is_complete, self._in_head = True, False
@@ -206,7 +220,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Add a part of the body (httptools)."""
         self._size += len(body)
-        if self._size > MOST_BODY:
+        if self._size > self._most_body:
             self._give_up(413)
         else:
             self._body.append(body)
@@ -215,11 +229,13 @@ class Connection(asyncio.Protocol):
         """Queue the complete request (httptools)."""
         self._is_complete = True
         self._cancel_timer()
+        path, _, query = self._url.decode("latin-1").partition("?")
         request = HttpRequest(
-            method=self._parser.get_method().decode("latin-1"),
-            path=self._url.partition(b"?")[0].decode("latin-1"),
-            headers=self._headers,
-            body=b"".join(self._body),
+            self._parser.get_method().decode("latin-1"),
+            path,
+            self._headers,
+            b"".join(self._body),
+            query,
         )
         chunked = self._parser.get_http_version() != "1.0"
         self._waiting.append(
@@ -271,7 +287,7 @@ class Connection(asyncio.Protocol):
     def _give_up(self, status: int) -> None:
         self._cancel_timer()
         if self._reply is None:
-            self.write(_STATUS_LINES[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+            self.write(_status_line(status) + b"connection: close\r\ncontent-length: 0\r\n\r\n")
         self.close()
 
 
@@ -285,7 +301,7 @@ class Refusal(asyncio.Protocol):
         """Answer, and close the connection (asyncio)."""
         accepted = cast(asyncio.Transport, transport)  # uvloop has its own class
         accepted.write(
-            _STATUS_LINES[503]
+            _status_line(503)
             + b"content-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
             + b"content-length: %d\r\n\r\n" % len(self._answer)
             + self._answer

@@ -7,10 +7,13 @@ An id is the leading bytes of SHA-256 over the run id and the logical key
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 
 from harness.records.keys import AttemptKey, NamesWorkflow
 from harness.records.schema import Attempt
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}\Z")
 
 
 def new_run_id() -> str:
@@ -46,6 +49,12 @@ def attempt_span(run_id: str, record: AttemptKey | Attempt) -> str:
 def traceparent(trace: str, span: str) -> str:
     """Return the W3C `traceparent` header of a sampled span."""
     return f"00-{trace}-{span}-01"
+
+
+def ids_in(header: str) -> tuple[str, str] | None:
+    """Return trace and span id of a W3C `traceparent` header; None for any other text."""
+    match = _TRACEPARENT.match(header)
+    return (match[1], match[2]) if match else None
 
 
 def _digest(run_id: str, kind: str, key: tuple[object, ...]) -> str:

@@ -20,6 +20,7 @@ from harness.records.settings import with_settings
 from harness.records.timer_lag import LateTimer
 from harness.records.units import (
     CountUnit,
+    ExitStatus,
     HttpStatus,
     Index,
     NanosecondBuckets,
@@ -198,7 +199,8 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Call(CallRecord, frozen=True, omit_defaults=True):
     """One question to the model with all its attempts: one line of calls.jsonl.
 
-    `tokens`: of the successful attempt. `wasted_tokens`: of all other attempts.
+    `tokens`: of the successful attempt. `wasted_tokens`: of all other attempts. `traceparent`: the
+    trace context that the program has sent with its request (W3C Trace Context), None without one.
     """
 
     ready: Nanoseconds[int]
@@ -208,6 +210,7 @@ class Call(CallRecord, frozen=True, omit_defaults=True):
     backoffs: tuple[Backoff, ...] = ()
     tokens: Tokens | None = None
     wasted_tokens: Tokens | None = None
+    traceparent: str | None = None
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -241,7 +244,8 @@ class Workflow(WorkflowRecord, frozen=True, kw_only=True, omit_defaults=True):
     began. `own_code`: how long the code of a user's program ran between its calls, summed over its
     branches. `own_retries`: the calls that are retries of the program's own client. `ok`: the
     program's judgement of its result, None without one; true for one that has had enough of the
-    branches of a gather.
+    branches of a gather. `exit_code`: of the process of a command; negative for the signal that
+    ended it, None without a process. `stderr`: the last lines that it has written there.
     """
 
     topic: str
@@ -255,6 +259,8 @@ class Workflow(WorkflowRecord, frozen=True, kw_only=True, omit_defaults=True):
     own_code: Nanoseconds[int] = 0
     own_retries: CountUnit[int] = 0
     ok: bool | None = None
+    exit_code: ExitStatus[int | None] = None
+    stderr: str | None = None
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -196,9 +196,10 @@ def _written(value: float) -> str:
 def can_be_virtual(summary: Summary) -> bool:
     """Return whether virtual time answers the question.
 
-    It has no threads and no wire client, and it measures nothing.
+    It has no threads, no wire client and no processes, and it measures nothing.
     """
     has_time = "time" in summary.endpoint_keys and not summary.virtual
     has_threads = any(cell.mode == "threads" for cell in summary.cells)
     is_possible = has_time and not has_threads and "wire" not in summary.clients
+    is_possible = is_possible and not summary.runs_commands
     return is_possible and summary.question not in MEASURING

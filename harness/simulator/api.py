@@ -15,6 +15,7 @@ import msgspec
 from harness.config.faults import FaultKind
 from harness.network.http_server import Connection, HttpRequest, HttpResponse, Refusal
 from harness.records.clock import ReadClock
+from harness.records.ids import ids_in
 from harness.records.provider_log import Served
 from harness.records.schema import Tokens
 from harness.simulator import wire
@@ -26,7 +27,7 @@ from harness.simulator.log import Log
 from harness.simulator.model import ServedRequest
 from harness.simulator.profiles import Profile
 from harness.simulator.request_parser import BadRequestError
-from harness.simulator.response_writer import Caller, ResponseWriter, Writes, trace_context
+from harness.simulator.response_writer import Caller, ResponseWriter, Writes
 from harness.simulator.simulation import Refused, Simulation
 
 _PORT = re.compile(rb":\d{1,5}\Z")
@@ -148,7 +149,8 @@ class Api:
             return False
 
     def _complete(self, api: ApiName, request: HttpRequest, reply: HttpResponse) -> None:
-        trace, span = trace_context(request.headers)
+        header = request.headers.get(b"traceparent", b"").decode("latin-1")
+        trace, span = ids_in(header) or (None, None)
         caller = Caller(trace, span, self._cell, 0, self._now())
         try:
             caller = caller._replace(repeat=_repeat(request))

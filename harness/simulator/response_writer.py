@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -22,8 +21,6 @@ from harness.simulator.rendering import Rendering, WholeAnswer
 from harness.simulator.script import TextChunk
 from harness.simulator.simulation import ServedCompletion
 
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}\Z")
-
 
 class Caller(NamedTuple):
     """The sender of a request, and when the complete request had arrived."""
@@ -33,12 +30,6 @@ class Caller(NamedTuple):
     cell: str | None
     repeat: int
     arrived: int
-
-
-def trace_context(headers: Mapping[bytes, bytes]) -> tuple[str | None, str | None]:
-    """Return trace and span id of a `traceparent` header (W3C Trace Context), or None, None."""
-    match = _TRACEPARENT.match(headers.get(b"traceparent", b""))
-    return (match[1].decode(), match[2].decode()) if match else (None, None)
 
 
 @dataclass

@@ -227,6 +227,7 @@ class _WorkflowTrace:
         span = self._add(
             semconv.CALL_SPAN, parent, (call.ready, call.done), ("call",),
             {semconv.CALL_ATTEMPTS: call.attempts}, call=call, outcome=call.outcome,
+            links=_link_to(call.traceparent),
         )  # fmt: skip
         for number, pause in pauses:
             if pause.start < begin:
@@ -383,6 +384,12 @@ class _WorkflowTrace:
 def _if_repeated(number: int) -> tuple[int, ...]:
     """Return what tells the spans of a later occurrence of a phase from those of the first."""
     return (number,) if number > 1 else ()
+
+
+def _link_to(traceparent: str | None) -> tuple[SpanLink, ...]:
+    """Return the link to the span of the program that has sent a request."""
+    found = None if traceparent is None else ids.ids_in(traceparent)
+    return () if found is None else (SpanLink(*found),)
 
 
 def root_span(run_id: str, record: Workflow) -> str:

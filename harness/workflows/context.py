@@ -31,7 +31,9 @@ class WorkflowContext(Generic[S]):
     `time_scale`: real seconds a scenario second. `own_code`: nanoseconds of the program's own code.
     `own_retries`: calls that are retries of its own client.
     `ok`: a judgement of the result, None without one. `needs_limit`: each call must have a
-    `max_tokens`, because the budget limits tokens or money.
+    `max_tokens`, because the budget limits tokens or money. `withheld`: the environment variables
+    that no other process gets, because they hold keys of endpoints. `exit_code`, `stderr`: of a
+    process that has run, as in its record.
     """
 
     section: S
@@ -48,6 +50,9 @@ class WorkflowContext(Generic[S]):
     own_retries: int = 0
     ok: bool | None = None
     needs_limit: bool = False
+    withheld: tuple[str, ...] = ()
+    exit_code: int | None = None
+    stderr: str | None = None
     phases: list[Phase] = field(default_factory=list)
     branches: Branches = field(default_factory=lambda: Branches(total=0, ok=0))
     _asked: dict[tuple[str, int | None], int] = field(default_factory=dict)

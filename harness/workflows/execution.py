@@ -25,6 +25,7 @@ class WorkflowPlan(NamedTuple):
     `phases`: with the limits of the section. `timeout`: nanoseconds for a whole workflow.
     `json_mode`: the endpoint can be asked for JSON. `time_scale`: real seconds a scenario second.
     `needs_limit`: each call must have a `max_tokens`, because the budget limits tokens or money.
+    `withheld`: the environment variables that hold keys of the run's endpoints.
     """
 
     kind: WorkflowKind[Any]
@@ -35,6 +36,7 @@ class WorkflowPlan(NamedTuple):
     json_mode: bool = True
     time_scale: float = 1.0
     needs_limit: bool = False
+    withheld: tuple[str, ...] = ()
 
     @property
     def settings(self) -> dict[str, str]:
@@ -81,6 +83,7 @@ def run_workflow(
         json_mode=plan.json_mode,
         time_scale=plan.time_scale,
         needs_limit=plan.needs_limit,
+        withheld=plan.withheld,
     )
     error = None
     text = ""
@@ -105,6 +108,8 @@ def run_workflow(
             own_code=context.own_code,
             own_retries=context.own_retries,
             ok=context.ok,
+            exit_code=context.exit_code,
+            stderr=context.stderr,
         )
     )
     return WorkflowResult(outcome, text)

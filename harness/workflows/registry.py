@@ -21,6 +21,7 @@ WORKFLOWS: KindTable[WorkflowKind[Any]] = KindTable(
         "research": "harness.workflows.research.kind:RESEARCH",
         "agent": "harness.workflows.agent:AGENT",
         "program": "harness.workflows.program.kind:PROGRAM",
+        "command": "harness.workflows.command.kind:COMMAND",
     },
     attrgetter("section"),
 )
@@ -29,7 +30,8 @@ WORKFLOWS: KindTable[WorkflowKind[Any]] = KindTable(
 def _with_default_kind(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
-    return {"kind": "program" if "program" in value else DEFAULT_KIND, **value}
+    named = (kind for kind in ("program", "command") if kind in value)
+    return {"kind": next(named, DEFAULT_KIND), **value}
 
 
 def phase_settings(section: WorkflowSection) -> tuple[str, ...]:

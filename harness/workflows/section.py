@@ -60,6 +60,11 @@ class WorkflowSection(Section):
         return False
 
     @property
+    def is_process(self) -> bool:
+        """Whether a workflow is a process of its own, which needs real time and an event loop."""
+        return False
+
+    @property
     def has_open_phases(self) -> bool:
         """Whether a workflow can have phases that its kind does not declare."""
         return False

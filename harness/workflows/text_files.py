@@ -18,6 +18,7 @@ MOST_TEXT_BYTES = 4 * 1024**2
 """Maximum size of a file of topics or of a prompt."""
 
 _PROGRAM = "workflow.program"
+_FOLDER = "workflow.folder"
 _TOPICS, _TOPICS_FILE = "workflow.topics", "workflow.topics_file"
 
 
@@ -25,9 +26,9 @@ def read_texts(values: dict[str, Any], folder: Path, typed: Collection[str]) -> 
     """Replace the names of files in `values` by the texts in these files.
 
     `values`: a scenario as TOML has it; `workflow.topics_file` becomes `workflow.topics`,
-    `prompts.NAME_file` becomes `prompts.NAME`, and the file of `workflow.program` gets an absolute
-    path. Files are relative to `folder`, those of keys in `typed` to the current folder: they were
-    set on the command line. Raises SettingError.
+    `prompts.NAME_file` becomes `prompts.NAME`, and the file of `workflow.program` and the folder of
+    a command get absolute paths. Files are relative to `folder`, those of keys in `typed` to the
+    current folder: they were set on the command line. Raises SettingError.
     """
     workflow, prompts = values.get("workflow"), values.get("prompts")
     if not isinstance(workflow, dict):
@@ -41,6 +42,8 @@ def read_texts(values: dict[str, Any], folder: Path, typed: Collection[str]) -> 
         workflow["topics"] = _read_topics(name, _folder(_TOPICS_FILE, folder, typed), workflow)
     if isinstance(program := workflow.get("program"), str):
         workflow["program"] = in_folder(program, _folder(_PROGRAM, folder, typed))
+    if "command" in workflow and isinstance(name := workflow.get("folder", "."), str):
+        workflow["folder"] = str((_folder(_FOLDER, folder, typed) / name).absolute())
     sweep = values.get("sweep")
     if isinstance(sweep, dict) and isinstance(options := sweep.get(_PROGRAM), list):
         sweep[_PROGRAM] = [

@@ -70,6 +70,7 @@ def test_a_request_is_whole_before_it_is_handed_on_however_it_is_cut() -> None:
 def test_the_query_is_no_part_of_the_path() -> None:
     server = Server()
     server.send(GET)
+    assert server.asked[0][0][::4] == ("GET", "y=1")
     assert server.asked[0][0].path == "/x"
 
 
@@ -94,6 +95,16 @@ def test_a_reply_of_unknown_length_is_chunked() -> None:
     reply.end(b"end")
     assert server.written() == b"3\r\nend\r\n0\r\n\r\n"
     assert not server.transport.closed
+
+
+def test_a_reply_that_is_cut_has_no_end_but_all_that_was_written() -> None:
+    server = Server()
+    server.send(GET)
+    reply = server.asked[0][1]
+    reply.begin(529, {}, b"a")
+    reply.cut()
+    assert server.written() == b"HTTP/1.1 529 \r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n"
+    assert server.transport.closed == "closed"
 
 
 def test_pipelined_requests_are_answered_one_after_another() -> None:

@@ -136,8 +136,13 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "marked_simulated": False, "anomalies": [], "first_chunk": None,
         "error_body": None, "location": None, "rate_limit_reset": None,
     },
-    Call: {"branch": None, "backoffs": [], "tokens": None, "wasted_tokens": None},
-    Workflow: {"phases": [], "error": None, "own_code": 0, "own_retries": 0, "ok": None},
+    Call: {
+        "branch": None, "backoffs": [], "tokens": None, "wasted_tokens": None, "traceparent": None,
+    },
+    Workflow: {
+        "phases": [], "error": None, "own_code": 0, "own_retries": 0, "ok": None,
+        "exit_code": None, "stderr": None,
+    },
     Trial: {
         "cpu": 0, "loop_lag": {}, "late_timers": None, "interrupted": False, "recording": 0,
         "limits": [], "processes": 1,

@@ -12,8 +12,8 @@ from contextlib import nullcontext
 from typing import Any
 
 from harness.engine.effects import Host, HostedResult, Program, RunHosted
-from harness.engine.program_limits import ProgramLimits
 from harness.records.clock import SECOND
+from harness.workflows.code_section import hosted_terms
 from harness.workflows.context import WorkflowContext
 from harness.workflows.program.environment import prepared_environment
 from harness.workflows.program.phases import NamedPhases, current_phase, named_phases
@@ -35,20 +35,11 @@ def hosted_program(
     workflow, after too many calls, or after `own_time_limit` without a call.
     """
     # Imported late: the openai package is slow to import.
-    from harness.client.hosted_calls import HostedCalls, HostedTerms
+    from harness.client.hosted_calls import HostedCalls
     from harness.client.instrumentation import HostedOpenAI, current_calls, instrumented
 
     section = context.section
-    terms = HostedTerms(
-        terms=context.terms,
-        end=context.end,
-        next_key=context.next_key,
-        named_phase=current_phase.get,
-        limits=section.max_tokens,
-        keeps_model=section.keep_model,
-        allowed=ProgramLimits(section.most_calls, context.needs_limit),
-        nonce=context.prompts.nonce,
-    )
+    terms = hosted_terms(context, current_phase.get)
 
     async def start(host: Host) -> Any:
         calls, phases = HostedCalls(host, terms), NamedPhases(host.now)

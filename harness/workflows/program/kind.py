@@ -15,7 +15,7 @@ from harness.engine.effects import (
 from harness.engine.program_limits import CANCELLED_ITSELF
 from harness.records.schema import PhaseInfo
 from harness.workflows.context import WorkflowContext, WorkflowFailedError
-from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall
+from harness.workflows.layout import Layout
 from harness.workflows.program.asking import CallFailedError, Scored, make_call
 from harness.workflows.program.gathering import GatherFailedError
 from harness.workflows.program.hosted import hosted_program
@@ -25,7 +25,6 @@ from harness.workflows.program.section import ProgramSection
 from harness.workflows.prompts import Prompts, PromptTemplate
 from harness.workflows.protocol import WorkflowKind
 
-_UNKNOWN = PlannedCall("call", 0)
 _NO_LOOP = re.compile("no (running|current) event loop")
 
 
@@ -37,23 +36,13 @@ class ProgramKind:
 
     def phases(self, section: ProgramSection) -> tuple[PhaseInfo, ...]:
         """Return the phases that the section names; the program can have others."""
-        names = dict.fromkeys((*(section.calls or ()), *section.max_tokens))
-        return tuple(PhaseInfo(name=name, setting=name) for name in names)
+        return section.expected_phases()
 
     def layout(
         self, section: ProgramSection, prompts: Prompts, topic: str, most: Mapping[str, int]
     ) -> Layout:
-        """Return the calls that the section names, phase after phase; one call without any.
-
-        How much they read is not known.
-        """
-        if section.calls is None:
-            return _UNKNOWN
-        parts: list[Layout] = []
-        for phase, count in section.calls.items():
-            calls = (PlannedCall(phase, 0),) * count
-            parts.append(calls[0] if count == 1 else InParallel(calls))
-        return InSequence(tuple(parts))
+        """Return the calls that the section names."""
+        return section.expected_layout()
 
     def program(self, context: WorkflowContext[ProgramSection]) -> Program[str]:
         """Run the function for one topic; its result is the text of the workflow."""

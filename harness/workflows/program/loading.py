@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from harness.config.validation_messages import one_line
 from harness.records.errors import InputError
+from harness.workflows.code_section import short_digest
 from harness.workflows.program.environment import prepared_environment
 
 _FORM = "write it as 'file.py:function' or 'package.module:function'"
@@ -86,13 +87,8 @@ def describe_place(text: str) -> str:
     """Return a place with the first digits of the hash of its file, if it is a file."""
     place = place_of(text)
     file = _file_of(place)
-    if file is None:
-        return text
-    try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        return text
-    return f"{text} (sha256 {digest[:12]})"
+    digest = None if file is None else short_digest(file)
+    return text if digest is None else f"{text} (sha256 {digest})"
 
 
 def _file_of(place: ProgramPlace) -> Path | None:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from harness.config.config_base import Text
-from harness.config.tables import Duration, SettingError
+from harness.config.tables import Duration
+from harness.workflows.code_section import CodeSection
 from harness.workflows.program.loading import (
     checked_place,
     describe_place,
     is_marked,
     load_program,
 )
-from harness.workflows.section import WorkflowSection
-
-_NOT_CARRIED = (
-    "has no effect on a program, which decides itself what its prompts contain; remove it"
-)
-CountOfCalls = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class ProgramSection(WorkflowSection):
+class ProgramSection(CodeSection):
     """A workflow that is a Python function of yours. A run executes this code.
 
     Example::
@@ -41,12 +36,6 @@ class ProgramSection(WorkflowSection):
     """
     arguments: dict[Text, Any] = Field(default_factory=dict)
     """Keyword arguments of the function."""
-    calls: dict[Text, CountOfCalls] | None = None
-    """About how many calls a workflow makes in each phase, for the estimates before a run. If it is
-    absent, the number of calls is not known before a run.
-    """
-    most_calls: CountOfCalls = 1000
-    """A workflow that makes more calls fails."""
     own_time_limit: Duration = 60.0
     """A workflow fails if its own code runs, or waits for anything but calls and `harness.sleep`,
     for longer than this without a pause, in real time."""
@@ -61,18 +50,6 @@ class ProgramSection(WorkflowSection):
     `endpoint.model`.
     """
 
-    @model_validator(mode="after")
-    def _carries_nothing(self) -> ProgramSection:
-        for key in ("carry_reasoning", "carry_tokens"):
-            if value := getattr(self, key):
-                raise SettingError(_NOT_CARRIED, key, value=value)
-        return self
-
-    @property
-    def keeps_reasoning(self) -> bool:
-        """Whether the program can read the reasoning of answers."""
-        return True
-
     @property
     def code(self) -> str:
         """The place of the program, with a hash of its file."""
@@ -82,13 +59,3 @@ class ProgramSection(WorkflowSection):
     def needs_event_loop(self) -> bool:
         """Whether the function makes its requests itself. Imports the program."""
         return not is_marked(load_program(self.program))
-
-    @property
-    def has_open_phases(self) -> bool:
-        """Whether a workflow can have phases that are not declared: the program names them."""
-        return True
-
-    @property
-    def knows_calls(self) -> bool:
-        """Whether the calls of a workflow are known before it runs."""
-        return self.calls is not None
