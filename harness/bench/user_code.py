@@ -164,6 +164,8 @@ class _CappedOutput(TextIOBase):
         if self._file is None:
             self._file = self._path.open("a", encoding="utf-8", errors="replace")
             self._left -= self._file.tell()
+            if self._left < 0:  # an earlier trial has reached the limit, and said so
+                return len(text)
         self._file.write(text if len(text) <= self._left else text[: max(self._left, 0)] + _CUT)
         self._left -= len(text)
         return len(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from rich.console import Console
 from rich.text import Text
 
@@ -29,6 +31,8 @@ from harness.report.wording import counted, number, simulated_line
 
 LISTED_FAILURES = 12
 """The most failed attempts that are listed by default."""
+LISTED_STDERR = 5
+"""The last lines of the stderr of a command that are shown by default."""
 
 
 def render_waterfall(
@@ -42,6 +46,10 @@ def render_waterfall(
     say(console, f"Trace {drawn.trace_id}", *([link] if link else []))
     if workflow.error:
         say(console, *wrapped(f"Error: {printable(workflow.error)}"))
+    if workflow.error and workflow.stderr:
+        lines = workflow.stderr.splitlines()
+        shown = lines if whole else lines[-LISTED_STDERR:]
+        say(console, *chain.from_iterable(wrapped(f"stderr: {printable(one)}") for one in shown))
     if is_rejected(workflow):
         say(console, *wrapped(f"Not kept: {REJECTED}"))
     if not drawn.rows:

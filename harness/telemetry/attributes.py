@@ -222,13 +222,16 @@ def workflow_attributes(run_id: str, record: Workflow, name: str) -> Attributes:
 
     The workflows of a cell are one session.
     """
-    return {
-        semconv.OPERATION_NAME: semconv.INVOKE_WORKFLOW,
-        semconv.WORKFLOW_NAME: name,
-        semconv.SESSION_ID: f"{run_id}/{record.cell}",
-        semconv.BRANCHES_TOTAL: record.branches.total,
-        semconv.BRANCHES_OK: record.branches.ok,
-    }
+    return _reached(
+        {
+            semconv.OPERATION_NAME: semconv.INVOKE_WORKFLOW,
+            semconv.WORKFLOW_NAME: name,
+            semconv.SESSION_ID: f"{run_id}/{record.cell}",
+            semconv.BRANCHES_TOTAL: record.branches.total,
+            semconv.BRANCHES_OK: record.branches.ok,
+            semconv.EXIT_CODE: record.exit_code,
+        }
+    )
 
 
 def phase_attributes(the_run: Run, phase: str) -> Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,13 +12,15 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.bench.scenario_file import parse_scenario
 from harness.cli.main import main
 from harness.endpoints.simulated import start_simulator
+from harness.workflows.command.section import CommandSection
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "your-program.md").read_text()
 PLAIN, PHASES, DECORATED, FROM_PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-MINE, OWN, SHIPPED, BREADTH = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+MINE, OWN, SHIPPED, BREADTH, COMMAND, VARIABLES = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
 [OUTPUT] = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
 RUN = "results/20260101T000000Z-mine"
 BASE_URL = tomllib.loads(OWN)["endpoint"]["base_url"]
@@ -29,7 +32,7 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, text in {
         "mine.py": PLAIN, "mine.toml": MINE, "own.toml": OWN, "with_phases.py": PHASES,
-        "own_program.py": DECORATED, "breadth.toml": BREADTH, "from_python.py": FROM_PYTHON,
+        "own_program.py": DECORATED, "command.toml": COMMAND, "breadth.toml": BREADTH, "from_python.py": FROM_PYTHON,
     }.items():  # fmt: skip
         Path(name).write_text(text)
 
@@ -76,6 +79,28 @@ def test_an_argument_of_the_program_is_swept(capsys: pytest.CaptureFixture[str])
     calls = harness.read_run("run").records.calls
     counts = {cell: sum(call.cell == cell for call in calls) for cell in {c.cell for c in calls}}
     assert sorted(counts.values()) == [12 * 4, 12 * 6, 12 * 10]
+
+
+def test_a_command_runs_in_the_folder_of_the_scenario() -> None:
+    example = (ROOT / "examples" / "node_research.mjs").read_text()
+    Path("app.mjs").write_text(example)
+    if shutil.which("node") is None:
+        pytest.skip("needs Node.js")
+    few = ["--set", "load.workflows=1", "--set", "sweep.permits=2", "--set",
+           "endpoint.time_scale=0.01"]  # fmt: skip
+    assert main(["run", "command.toml", *few, "--out", "run", "--quiet"]) == 0
+    records = harness.read_run("run").records
+    assert [call.outcome for call in records.calls] == ["ok"] * 5
+    assert {call.phase for call in records.calls} == set(
+        tomllib.loads(COMMAND)["workflow"]["calls"]
+    )
+
+
+def test_the_variables_of_a_command_are_accepted() -> None:
+    text = COMMAND.replace("topics =", f"{VARIABLES}topics =")
+    scenario = parse_scenario(text, "command.toml")
+    assert isinstance(scenario.workflow, CommandSection)
+    assert len(scenario.workflow.env) == 3
 
 
 def test_the_function_is_run_from_python() -> None:

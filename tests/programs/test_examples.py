@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.cli.main import main
 
 pytestmark = pytest.mark.more
 
@@ -23,6 +25,10 @@ NEEDS = {
     "pydantic_ai_research": "pydantic_ai",
 }  # fmt: skip
 PHASES = {"openai_agents_research": "responses"}
+
+PROGRAMS = (".py", ".mjs", ".sh")
+CALLS = {"node_research": 5, "shell_research": 3}
+"""How many calls a workflow of a command makes."""
 
 WATCHED = """
 import sys
@@ -47,14 +53,33 @@ FEW = (
 
 def test_each_program_has_a_scenario_and_a_command_in_the_readme() -> None:
     text = (ROOT / "examples" / "README.md").read_text()
-    programs = {file.stem for file in (ROOT / "examples").glob("*.py")}
-    assert {scenario.stem for scenario in SCENARIOS} == programs
+    programs = [file for file in (ROOT / "examples").iterdir() if file.suffix in PROGRAMS]
+    assert sorted(file.stem for file in programs) == [scenario.stem for scenario in SCENARIOS]
+    assert [file.name for file in programs if f"`{file.name}`" not in text] == []
     for scenario in SCENARIOS:
-        assert f"`{scenario.stem}.py`" in text
         assert f"harness run examples/{scenario.name}\n" in text
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.stem)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_command_makes_its_calls_through_the_gateway(name: str, tmp_path: Path) -> None:
+    needed = {"node_research": "node", "shell_research": "curl"}[name]
+    if shutil.which(needed) is None:
+        pytest.skip(f"needs {needed}")
+    few = ["--set", "load.workflows=2", "--set", "sweep.permits=2", "--set",
+           "endpoint.time_scale=0.01"]  # fmt: skip
+    scenario = ROOT / "examples" / f"{name}.toml"
+    assert main(["run", str(scenario), "--out", str(tmp_path / "run"), "--quiet", *few]) == 0
+    run = harness.read_run(tmp_path / "run").records
+    assert {(one.outcome, one.exit_code) for one in run.workflows} == {("ok", 0)}
+    assert [call.outcome for call in run.calls] == ["ok"] * 2 * 2 * CALLS[name]
+    assert all(attempt.tokens.output or name == "shell_research" for attempt in run.attempts)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [one for one in SCENARIOS if one.stem not in CALLS],
+    ids=lambda scenario: scenario.stem,
+)
 def test_an_example_ends_with_a_verdict_and_connects_nowhere_else(
     scenario: Path, tmp_path: Path
 ) -> None:
