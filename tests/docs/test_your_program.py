@@ -32,7 +32,8 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, text in {
         "mine.py": PLAIN, "mine.toml": MINE, "own.toml": OWN, "with_phases.py": PHASES,
-        "own_program.py": DECORATED, "command.toml": COMMAND, "breadth.toml": BREADTH, "from_python.py": FROM_PYTHON,
+        "own_program.py": DECORATED, "breadth.toml": BREADTH, "from_python.py": FROM_PYTHON,
+        "command.toml": COMMAND,
     }.items():  # fmt: skip
         Path(name).write_text(text)
 
