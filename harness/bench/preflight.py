@@ -21,6 +21,8 @@ from harness.workflows.layout import widest
 
 _OWN_FILES, _FILES_OF_PROCESS = 24, 4
 """Files of a run in virtual time, and of each of its processes."""
+_FILES_OF_COMMAND = 16
+"""Files of a workflow that is a process: its pipes, and the connections of its gateway."""
 _OTHER_FILES = 128
 """Files that are open beside the connections: records, libraries, pipes, the event loop's own."""
 
@@ -119,6 +121,7 @@ def open_files(scenario: Scenario) -> None:
     Raises PreflightError when the hard limit is too low for the scenario's permits.
     """
     needed = min(max(scenario.permit_counts), most_ready(scenario)) + _OTHER_FILES
+    needed += _FILES_OF_COMMAND * most_commands(scenario)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _allows(soft, needed):
         return
@@ -161,6 +164,12 @@ def check_processes(scenario: Scenario, processes: int) -> None:
                 f"{option}: the policy {cell.retry!r} has a layer whose state processes cannot "
                 "share; keep it in harness.policies.layers.States, or leave out one of the two"
             )
+
+
+def most_commands(scenario: Scenario) -> int:
+    """Return the most workflows in flight that are processes."""
+    own = [cell_scenario(scenario, cell) for cell in expand(scenario)]
+    return max(mine.load.at_once if mine.workflow.is_process else 0 for mine in own)
 
 
 def most_ready(scenario: Scenario) -> int:

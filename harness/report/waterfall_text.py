@@ -48,8 +48,8 @@ def render_waterfall(
         say(console, *wrapped(f"Error: {printable(workflow.error)}"))
     if workflow.error and workflow.stderr:
         lines = workflow.stderr.splitlines()
-        shown = lines if whole else lines[-LISTED_STDERR:]
-        say(console, *chain.from_iterable(wrapped(f"stderr: {printable(one)}") for one in shown))
+        last = lines if whole else lines[-LISTED_STDERR:]
+        say(console, *chain.from_iterable(wrapped(f"stderr: {printable(one)}") for one in last))
     if is_rejected(workflow):
         say(console, *wrapped(f"Not kept: {REJECTED}"))
     if not drawn.rows:

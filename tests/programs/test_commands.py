@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -190,7 +192,7 @@ def test_a_span_of_the_program_is_linked_to_its_call(tmp_path: Path) -> None:
     ],
 )
 def test_a_command_that_fails_is_a_failed_workflow(
-    tmp_path: Path, program: str, code: int, error: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str, code: int, error: str
 ) -> None:
     secret = ENDPOINT_KEY
     program = f"""
@@ -208,6 +210,12 @@ def test_a_command_that_fails_is_a_failed_workflow(
     first, *_, last = workflow.stderr.splitlines()
     assert (first, last) == ("line 31", "the key is [redacted]")
     assert ENDPOINT_KEY not in output(ended)
+    capsys.readouterr()
+    assert main(["trace", str(ended.out), "--failed"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Error: {error}" in shown
+    assert "stderr: line 45" not in shown
+    assert "stderr: line 46\n" in shown
 
 
 def test_a_command_that_cannot_be_started_is_a_failed_workflow(tmp_path: Path) -> None:
@@ -439,3 +447,25 @@ def test_the_variables_of_this_process_stay_as_they_are(tmp_path: Path) -> None:
     with serving(always(completion())) as server:
         ran(tmp_path, ONE, live(server))
     assert dict(os.environ) == before
+
+
+def test_one_interrupt_ends_the_run_and_its_commands(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+    program = """
+        with open("begun", "w") as file:
+            file.write(str(os.getpid()))
+        import time
+        time.sleep(600)
+    """
+    simulated = 'kind = "simulated"\nprofile = "plain-chat"\ntime_scale = 0.01\n'
+    arguments = scenario(tmp_path, program, simulated)
+    with subprocess.Popen(
+        [sys.executable, "-m", "harness", *arguments], stderr=subprocess.PIPE, text=True
+    ) as process:
+        pid = int(begun.read_text())  # waits until the command has opened it
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert is_gone(pid)
