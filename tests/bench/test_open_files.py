@@ -84,3 +84,12 @@ def test_no_limit_is_enough(machine: Machine) -> None:
     machine.limits = (1024, resource.RLIM_INFINITY)
     open_files(wide(500_000, in_flight=100_000))
     assert machine.limits[0] >= 500_000
+
+
+def test_each_command_in_flight_needs_files_of_its_own(machine: Machine) -> None:
+    text = (
+        'name = "commands"\n[workflow]\ncommand = ["true"]\ntopics = ["t"]\n'
+        "[load]\nworkflows = 100\nin_flight = 100\n[sweep]\npermits = [1]\n"
+    )
+    open_files(parse_scenario(text, "commands.toml"))
+    assert machine.limits[0] >= 1600
