@@ -41,12 +41,12 @@ class Gateway:
 
     A response is passed on as it arrives. A failure after its first byte closes the connection,
     where it does not end the response as the server has ended it. If a client disconnects, its
-    request is cancelled. `port`: 0 for a free one.
+    request is cancelled.
     """
 
-    def __init__(self, transport: httpx2.AsyncBaseTransport, port: int = 0) -> None:
+    def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
         self._transport = transport
-        self._port = port
+        self._port = 0
         self._token = secrets.token_urlsafe(24)
         self._connections: set[Connection] = set()
         self._answering: set[asyncio.Task[None]] = set()
@@ -57,9 +57,9 @@ class Gateway:
         return f"http://{HOST}:{self._port}/{self._token}"
 
     async def __aenter__(self) -> Self:
-        """Begin to listen. Raises OSError if the port is taken."""
+        """Begin to listen on a free port. Raises OSError if there is none."""
         self._loop = asyncio.get_running_loop()
-        self._server = await self._loop.create_server(self._connection, HOST, self._port)
+        self._server = await self._loop.create_server(self._connection, HOST, 0)
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 
