@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.analysis.endpoint_code import EndpointCode, endpoint_code
+from harness.analysis.settings import runs_user_code
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.schema import CellInfo, PolicyCode, Run
 from harness.records.settings import in_event_loop, one_at_a_time
@@ -123,7 +124,7 @@ def lines_to_paste(run: Run, cell: CellInfo, met: FailuresMet | None = None) -> 
         return ()
     scenario = run.cell_scenario(cell)
     server = _Server.of(scenario["endpoint"], cell.mode)
-    if met is not None and "program" in scenario["workflow"]:  # its requests say whether to stream
+    if met is not None and runs_user_code(scenario):  # its requests say whether to stream
         server = server._replace(streams=met.streamed)
     if met is not None and _is_plain_exact(cell, code, server.streams, met):
         return (*_head(cell, code, server), *_ask(cell, code, server))

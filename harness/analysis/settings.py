@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.analysis.model import Cell
@@ -15,10 +15,21 @@ if TYPE_CHECKING:
 
 BUILT_IN = ("mode", "permits", "retry", "permit_scope")
 """The settings that every cell has, in the order in which they are shown."""
-
+_PROGRAM, _COMMAND = "program", "command"
+"""Keys of `[workflow]`: a function of the user, and a process."""
 
 CellSettings: TypeAlias = "CellInfo | Cell | CellChanges"
 """A cell of the records, the summary or a comparison: each has the settings of a cell."""
+
+
+def runs_user_code(scenario: Mapping[str, Any]) -> bool:
+    """Return whether code of the user makes the requests: a function or a process."""
+    return _PROGRAM in scenario["workflow"] or runs_command(scenario)
+
+
+def runs_command(scenario: Mapping[str, Any]) -> bool:
+    """Return whether each workflow is a process of a command."""
+    return _COMMAND in scenario["workflow"]
 
 
 def settings_of(cell: CellSettings) -> dict[str, Any]:

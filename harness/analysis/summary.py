@@ -20,7 +20,7 @@ from harness.analysis.reasoning import reasoning_by_phase
 from harness.analysis.recommend import Advice
 from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.server_texts import messages_by_outcome, models_that_answered
-from harness.analysis.settings import policy_of
+from harness.analysis.settings import policy_of, runs_command, runs_user_code
 from harness.analysis.tune_summary import tune_summary
 from harness.analysis.verdict import VIRTUAL_VERDICT, judge
 from harness.analysis.workflow_failures import workflow_failures
@@ -70,7 +70,7 @@ def summarise(records: Records) -> Summary:
         question=question_of(run),
         hedged=hedged_policies(run),
         planned_workflows=_planned(run),
-        workflow_failures=workflow_failures(cells, "program" in run.scenario["workflow"]),
+        workflow_failures=workflow_failures(cells, runs_user_code=runs_user_code(run.scenario)),
         endpoint_keys=tuple(run.scenario["endpoint"]),
         own_retries=sum(one.own_retries for cell in cells for one in cell.workflows),
         stopped=run.stopped,
@@ -83,7 +83,7 @@ def summarise(records: Records) -> Summary:
         answered_by=models_that_answered(run, cells),
         tune=tune_summary(records, advice.contenders, advice.decision, advice.changed),
         clients=clients_of(run),
-        runs_commands=any(one.exit_code is not None for cell in cells for one in cell.workflows),
+        runs_commands=runs_command(run.scenario),
     )
 
 

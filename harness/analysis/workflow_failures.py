@@ -15,11 +15,11 @@ REJECTED = "the program returned harness.Scored with ok=False"
 
 
 def workflow_failures(
-    cells: Iterable[CellRecords], runs_program: bool = False
+    cells: Iterable[CellRecords], *, runs_user_code: bool = False
 ) -> tuple[WorkflowFailure, ...]:
     """Return why workflows were lost that the counts of failed attempts do not explain.
 
-    `runs_program`: the workflows are a program of the user.
+    `runs_user_code`: the workflows are a program or a command of the user.
     """
     reasons: dict[tuple[str, str | None], Counter[str]] = {}
     rejected = 0
@@ -43,7 +43,7 @@ def workflow_failures(
             outcome=outcome,
             error=errors.most_common(1)[0][0],
             workflows=errors.total(),
-            in_program=runs_program and outcome is None,
+            in_program=runs_user_code and outcome is None,
         )
         for (phase, outcome), errors in reasons.items()
     ]

@@ -216,6 +216,9 @@ def test_a_command_that_fails_is_a_failed_workflow(
     assert f"Error: {error}" in shown
     assert "stderr: line 45" not in shown
     assert "stderr: line 46\n" in shown
+    assert main(["report", str(ended.out)]) == 0
+    answer = " ".join(capsys.readouterr().out.split())
+    assert f"The most frequent failure: program, 1 workflow; {error}; harness trace" in answer
 
 
 def test_a_command_that_cannot_be_started_is_a_failed_workflow(tmp_path: Path) -> None:
@@ -398,6 +401,11 @@ def test_a_server_that_stalls_obeys_the_deadline(tmp_path: Path) -> None:
         ({"workflow__env__a-b": "c"}, "is not the name of an environment variable"),
         ({"workflow__carry_reasoning": True}, "has no effect on a program"),
         ({"workflow__command": []}, "workflow.command"),
+        (
+            {"workflow__command": "sh 'my app' {topic}"},
+            'there is no shell; write ["sh", "my app", "{topic}"]',
+        ),
+        ({"workflow__command": "echo 'a"}, """write ["echo", "'a"]"""),
     ],
 )
 def test_what_a_command_does_not_have_is_refused_in_one_line(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from harness.config.config_base import Text
 from harness.config.request_settings import may_be_secret
@@ -16,6 +17,18 @@ from harness.workflows.code_section import CodeSection, short_digest
 from harness.workflows.command.environment import KEY_FIELD, has_field
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def _arguments(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        meant = shlex.split(value)
+    except ValueError:  # a quotation mark without its second one
+        meant = value.split()
+    raise SettingError(
+        f"must be a list, as there is no shell; write {json.dumps(meant)}", value=value
+    )
 
 
 def _variables(values: dict[str, str]) -> dict[str, str]:
@@ -46,7 +59,9 @@ class CommandSection(CodeSection):
 
     kind: Literal["command"] = "command"
     """The kind of workflow."""
-    command: Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
+    command: Annotated[
+        tuple[Text, ...], Field(min_length=1, strict=False), BeforeValidator(_arguments)
+    ]
     """The program and its arguments, without a shell; `{topic}` stands for the topic. See
     docs/your-program.md.
     """
