@@ -40,7 +40,7 @@ class CodeSection(WorkflowSection):
     own_time_limit: Duration = 60.0
     """A workflow fails if it makes no call for longer than this, in real time."""
     keep_model: bool = False
-    """Leave the model in the requests as the code names it, instead of `endpoint.model`."""
+    """Leave the model in the requests as the program names it, instead of `endpoint.model`."""
 
     @model_validator(mode="after")
     def _carries_nothing(self) -> CodeSection:

@@ -73,8 +73,6 @@ class CommandSection(CodeSection):
     """
     own_time_limit: Duration = 600.0
     """A workflow fails if it makes no call for longer than this, in real time."""
-    keep_model: bool = False
-    """Leave the model in the requests as the program names it, instead of `endpoint.model`."""
 
     @property
     def code(self) -> str:
