@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import uvloop
 
-from benchmarks.verdict import HERE
+from benchmarks.verdict import HERE, ONE_CALL
 from harness.records.keys import WARM_UP
 
 CLIENTS = ("wire", "openai")
@@ -27,18 +27,10 @@ FLOOR = "bare Protocol"
 IN_STEP = "the same in step"
 AT_ONCE = 64
 TTFT_MS = 200
-SCENARIO = """
-name = "wire-client"
-[workflow]
-kind = "agent"
-topics = ["ocean tides"]
-steps = 1
-tools = 0
-[endpoint]
-kind = "openai"
-base_url = "http://127.0.0.1:{port}/v1"
-model = "known"
-client = "{client}"
+SCENARIO = (
+    'name = "wire-client"'
+    + ONE_CALL
+    + """client = "{client}"
 cache = "keep"
 stream = {stream}
 [load]
@@ -51,6 +43,7 @@ connect = "10m"
 permits = [{at_once}]
 repeats = {repeats}
 """
+)
 
 
 class Shape(NamedTuple):

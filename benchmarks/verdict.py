@@ -36,8 +36,7 @@ TTFTS = (50, 2000)
 STREAMS = (4, 64, 256, 1000, 4000)
 MOST_THREADS = 256
 SYNC_CALLS = 20
-SCENARIO = """
-name = "verdict"
+ONE_CALL = """
 [workflow]
 kind = "agent"
 topics = ["ocean tides"]
@@ -47,6 +46,12 @@ tools = 0
 kind = "openai"
 base_url = "http://127.0.0.1:{port}/v1"
 model = "known"
+"""
+"""The part of a scenario in which each workflow is one call of the known server at a `port`."""
+SCENARIO = (
+    'name = "verdict"'
+    + ONE_CALL
+    + """
 [load]
 workflows = {workflows}
 in_flight = {streams}
@@ -58,6 +63,7 @@ mode = ["{mode}"]
 permits = [{streams}]
 repeats = 1
 """
+)
 
 
 class Case(NamedTuple):

@@ -181,15 +181,21 @@ def test_what_is_otherwise_among_them(odd: bytes) -> None:
     assert collected == one_by_one
 
 
-def test_most_pieces_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    processed: list[bytes] = []
+@pytest.fixture
+def processed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The pieces that are read one by one."""
+    found: list[bytes] = []
     original = WireConnection._process
 
     def counted(self: WireConnection, data: bytes, at: int) -> None:
-        processed.append(data)
+        found.append(data)
         original(self, data, at)
 
     monkeypatch.setattr(WireConnection, "_process", counted)
+    return found
+
+
+def test_most_pieces_are_read_together(processed: list[bytes]) -> None:
     plain = [framed(chunk_of(content=f"word {number} ")) for number in range(100)]
     reply, is_reusable = received([HEAD, *plain, framed(chunk_of(content="")), framed(DONE), END])
     assert (reply.chunks, sum(reply.gaps.values())) == (100, 99)
@@ -198,15 +204,7 @@ def test_most_pieces_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_reusable
 
 
-def test_escapes_do_not_end_the_collecting(monkeypatch: pytest.MonkeyPatch) -> None:
-    processed: list[bytes] = []
-    original = WireConnection._process
-
-    def counted(self: WireConnection, data: bytes, at: int) -> None:
-        processed.append(data)
-        original(self, data, at)
-
-    monkeypatch.setattr(WireConnection, "_process", counted)
+def test_escapes_do_not_end_the_collecting(processed: list[bytes]) -> None:
     texts = ["\n" if number % 10 == 9 else f"word {number} " for number in range(200)]
     pieces = [framed(chunk_of(content=text)) for text in texts]
     reply, _ = received([HEAD, *pieces, framed(DONE), END])
