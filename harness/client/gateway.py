@@ -21,6 +21,8 @@ import openai
 from harness.client.ended_attempts import FailedResponseError
 from harness.client.hosted_calls import PATH_EXTENSION
 from harness.network.http_server import Connection, HttpRequest, HttpResponse
+from harness.records.keys import is_phase_name
+from harness.transports.exchange import PHASE_HEADER
 
 HOST = "127.0.0.1"
 _MOST_BODY = 64 * 1024 * 1024
@@ -85,6 +87,10 @@ class Gateway:
         token, slash, path = request.path[1:].partition("/")
         if not slash or not hmac.compare_digest(token.encode(), self._token.encode()):
             reply.send(404, _JSON, _error_body("unknown path; use the URL of the gateway"))
+            return
+        phase = request.headers.get(PHASE_HEADER.encode())
+        if phase is not None and not is_phase_name(phase.decode("latin-1")):
+            reply.send(400, _JSON, _error_body(f"{PHASE_HEADER}: give a name, such as 'plan'"))
             return
         task = self._loop.create_task(self._answer(request, f"/{path}", reply))
         self._answering.add(task)

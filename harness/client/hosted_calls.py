@@ -19,7 +19,8 @@ from harness.engine.call import Completion
 from harness.engine.effects import Host, Message, Request
 from harness.engine.program_limits import ProgramLimits
 from harness.records.ids import ids_in
-from harness.records.keys import CallKey
+from harness.records.keys import CallKey, is_phase_name
+from harness.transports.exchange import PHASE_HEADER
 from harness.transports.messages import plain_text
 from harness.transports.other_apis import has_text, is_read
 
@@ -110,7 +111,7 @@ class HostedCalls(httpx2.AsyncBaseTransport):
 
     def _call(self, request: httpx2.Request, content: bytes) -> ClientCall:
         mine, path = self._terms, request.extensions[PATH_EXTENSION]
-        phase = mine.named_phase() or _PHASES.get(path) or path.rstrip("/").rsplit("/", 1)[-1]
+        phase = mine.named_phase() or _phase_of(request, path)
         self._made += 1
         self.own_retries += request.headers.get(_RETRY_HEADER, "0") != "0"
         asked, streams = self._asked(path, phase, content)
@@ -161,6 +162,14 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         most = None if limit is None else limit * _answers(value)
         asked = Request(_messages(value), most, wants_json, body, path)
         return asked, value.get("stream") is True
+
+
+def _phase_of(request: httpx2.Request, path: str) -> str:
+    """Return the phase that a header names, or that of the path."""
+    named = request.headers.get(PHASE_HEADER)
+    if is_phase_name(named):
+        return str(named)
+    return _PHASES.get(path) or path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _answers(value: Mapping[str, Any]) -> int:

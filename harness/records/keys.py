@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -12,6 +13,17 @@ WARM_UP = "warm-up"
 """The phase of the calls before a trial (`load.warmup_calls`).
 
 They have the number after the last workflow of the trial, and no record of a workflow."""
+
+
+@lru_cache(maxsize=256)
+def _is_name(name: str) -> bool:
+    return bool(name.strip()) and name.isprintable() and name != WARM_UP
+
+
+def is_phase_name(name: object) -> bool:
+    """Return whether a phase can have this name."""
+    return isinstance(name, str) and _is_name(name)
+
 
 TrialKey: TypeAlias = tuple[str, int]
 """A trial: (cell, repeat). A resumed run can have several executions of it."""

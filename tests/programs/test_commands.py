@@ -135,6 +135,28 @@ def test_the_program_gets_no_key_of_the_endpoint(
     assert given == ""
 
 
+def test_a_header_names_the_phase_of_a_call(tmp_path: Path) -> None:
+    program = """
+        headers = {"x-harness-phase": "plan"}
+        body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+        print(ask("/chat/completions", body, **headers)[0])
+        print(ask("/embeddings", {"input": "x"}, **headers)[0])
+        print(*ask("/chat/completions", body, **{"x-harness-phase": " "}))
+        print(chat("x")[0])
+    """
+
+    def answer(seen: Seen, number: int) -> Answer:
+        return EMBEDDED if seen.path.endswith("/embeddings") else completion()
+
+    with serving(answer) as server:
+        ended = ran(tmp_path, program, live(server))
+    assert ended.calls == [("plan", 1, "ok"), ("plan", 2, "ok"), ("chat", 1, "ok")]
+    assert all("x-harness-phase" not in seen.headers for seen in server.seen)
+    refused = output(ended).splitlines()[2]
+    assert refused.startswith("400 ")
+    assert "x-harness-phase: give a name" in refused
+
+
 def test_the_policy_retries_and_the_program_sees_the_last_response(tmp_path: Path) -> None:
     def answer(seen: Seen, number: int) -> Answer:
         return completion() if number == 2 else FAILED

@@ -24,10 +24,11 @@ from harness.engine.effects import (
 )
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK
+from harness.records.keys import is_phase_name
 from harness.records.schema import Tokens
 from harness.transports.messages import plain_text
 from harness.workflows.context import WorkflowContext, failure_text
-from harness.workflows.program.phases import check_phase, is_phase_name
+from harness.workflows.program.phases import check_phase
 from harness.workflows.program.running import (
     DeadlinePassedError,
     ProgramStep,

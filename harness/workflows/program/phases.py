@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
 
 import msgspec
 
 from harness.records.clock import ReadClock
-from harness.records.keys import WARM_UP
+from harness.records.keys import WARM_UP, is_phase_name
 from harness.records.schema import Phase
 from harness.workflows.program.running import current_strand
 
@@ -62,16 +61,6 @@ named_phases: ContextVar[NamedPhases | None] = ContextVar("named_phases", defaul
 """The phases of the workflow of the current task; None outside of workflows in an event loop."""
 _inside: ContextVar[int | None] = ContextVar("_inside", default=None)
 """The index of the phase of the current task among those of its workflow."""
-
-
-@lru_cache(maxsize=256)
-def _is_name(name: str) -> bool:
-    return bool(name.strip()) and name.isprintable() and name != WARM_UP
-
-
-def is_phase_name(name: object) -> bool:
-    """Return whether a phase can have this name."""
-    return isinstance(name, str) and _is_name(name)
 
 
 def check_phase(name: object, where: str) -> None:
