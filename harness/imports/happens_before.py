@@ -1,0 +1,438 @@
+"""Who waited for whom: the programs of recorded traces, from times, spans and texts.
+
+docs/import.md states the rules. Several runs of one program are used together: what holds in one
+of them alone is chance.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from harness.imports.alignment import TimedItem, aligned, gap_cost
+from harness.imports.recorded import RecordedCall, RecordedTrace
+from harness.imports.series_parallel import (
+    CallTree,
+    Fork,
+    ProgramCall,
+    dependencies,
+    steps_of,
+    tree_of_order,
+    with_parts,
+)
+
+_TOLERANCE = 5_000
+"""Nanoseconds by which a call may begin before the end of one that it waited for."""
+_MOST_RUNS = 12
+"""How many runs of a program show its structure; the others follow it."""
+_MOST_STARTS = 4
+"""From how many runs the structure is sought."""
+_ROUNDS = 3
+_TRIGGER = 3.0
+"""The weight of one run in which a call began right after another."""
+_MOST_EXCESS = 1.5
+"""The mean cost of a call by which a common structure may be worse than that of the run alone."""
+_SHARE_OF_CHANCE = 0.3
+"""In how many runs another call than those that it waits for may end right before a call."""
+_LEAST_TEXT = 24
+"""The fewest characters of an answer that show that a prompt contains it."""
+
+
+@dataclass(frozen=True)
+class InferredTrace:
+    """A trace with its dependencies: for each call, the numbers of those that it waited for.
+
+    `certain`: whether the dependencies of a call were seen; see docs/import.md. `gaps`: program
+    time before each call, in nanoseconds. `waited`: calls that seem to have waited for a permit.
+    """
+
+    trace: RecordedTrace
+    after: tuple[tuple[int, ...], ...]
+    certain: tuple[bool, ...]
+    gaps: tuple[int, ...]
+    waited: int = 0
+
+
+@dataclass
+class _Item:
+    """A call, or the calls within one span, of one run."""
+
+    calls: list[int]
+    start: int
+    end: int
+    label: str
+    group: str | None
+
+
+@dataclass
+class _Found:
+    """The tree of one run; `seen`: pairs in which the first ended last before the second."""
+
+    tree: CallTree
+    seen: set[tuple[int, int]]
+    waited: set[int]
+
+
+def inferred(traces: Sequence[RecordedTrace], limit: int | None) -> list[InferredTrace]:
+    """Return the traces with their dependencies, in order. `limit`: of calls at once, if known."""
+    by_shape: dict[object, list[int]] = defaultdict(list)
+    for number, trace in enumerate(traces):
+        by_shape[_shape(trace)].append(number)
+    results: dict[int, InferredTrace] = {}
+    for numbers in by_shape.values():
+        runs = [traces[number] for number in numbers]
+        scale = _usual_gap(runs)
+        for number, found in zip(numbers, _programs(runs, scale), strict=True):
+            results[number] = _finished(traces[number], found, limit)
+    return [results[number] for number in range(len(traces))]
+
+
+def _shape(trace: RecordedTrace) -> object:
+    named = Counter((call.label, call.group_names) for call in trace.calls)
+    return len(trace.calls), frozenset(named.items())
+
+
+def _usual_gap(runs: Sequence[RecordedTrace]) -> float:
+    """Return the median time, in nanoseconds, from the end of a call to the next start."""
+    gaps = []
+    for run in runs[:_MOST_RUNS]:
+        ends = sorted(call.end for call in run.calls)
+        for call in run.calls:
+            before = [end for end in ends if end <= call.start + _TOLERANCE]
+            if before:
+                gaps.append(max(call.start - before[-1], 0))
+    return max(statistics.median(gaps), 1_000.0) if gaps else 1e6
+
+
+def _programs(runs: Sequence[RecordedTrace], scale: float) -> list[_Found]:
+    """Return the program of each run; those that do not fit the common one have their own."""
+    labels = _labels(runs)
+    if len(runs[0].calls) == 1:
+        return [_Found(ProgramCall(0), set(), set()) for _ in runs]
+    every = [
+        _items(run, names, list(range(len(run.calls))), 0)
+        for run, names in zip(runs, labels, strict=True)
+    ]
+    together = _inferred_level(runs, labels, every, 0, scale)
+    if len(runs) == 1:
+        return together
+    found = []
+    for run, names, items, common in zip(runs, labels, every, together, strict=True):
+        (alone,) = _inferred_level([run], [names], [items], 0, scale)
+        excess = _cost(run, common, scale) - _cost(run, alone, scale)
+        fits = _is_possible(run, common) and excess <= _MOST_EXCESS * len(run.calls)
+        found.append(common if fits else alone)
+    return found
+
+
+def _labels(runs: Sequence[RecordedTrace]) -> list[list[str]]:
+    """Return a label of each call: with its tokens, if these are the same in all runs."""
+    plain = [[call.label for call in run.calls] for run in runs]
+    if len(runs) == 1:
+        return plain
+
+    def both(call: RecordedCall) -> str:
+        return f"{call.label}\x1f{call.input}\x1f{call.output}"
+
+    def read(call: RecordedCall) -> str:
+        return f"{call.label}\x1f{call.input}"
+
+    def written(call: RecordedCall) -> str:
+        return f"{call.label}\x1f\x1f{call.output}"
+
+    for name in (both, read, written):
+        labels = [[name(call) for call in run.calls] for run in runs]
+        if all(Counter(one) == Counter(labels[0]) for one in labels):
+            return labels
+    return plain
+
+
+def _items(run: RecordedTrace, labels: Sequence[str], calls: Sequence[int], depth: int) -> list[_Item]:
+    """Return the calls of a span, and its inner spans with calls, in the order of their starts.
+
+    A span around all of them is left out.
+    """
+    while True:
+        inner: dict[str, list[int]] = {}
+        for number in calls:
+            groups = run.calls[number].groups
+            inner.setdefault(groups[depth] if depth < len(groups) else f"\x1f{number}", []).append(number)
+        if len(inner) == 1 and len(calls) > 1:
+            depth += 1
+            continue
+        break
+    items = []
+    for group, members in inner.items():
+        first = run.calls[members[0]]
+        is_call = len(members) == 1
+        name = "" if is_call else f"{first.group_names[depth]}\x1e"
+        label = name + "\x1e".join(sorted(labels[one] for one in members))
+        start = min(run.calls[one].start for one in members)
+        end = max(run.calls[one].end for one in members)
+        items.append(_Item(members, start, end, label, None if is_call else group))
+    return sorted(items, key=lambda item: (item.start, item.end))
+
+
+def _inferred_level(
+    runs: Sequence[RecordedTrace], labels: Sequence[Sequence[str]],
+    every: Sequence[Sequence[_Item]], depth: int, scale: float,
+) -> list[_Found]:  # fmt: skip
+    """Return the program of the items of each run, and of what is within them."""
+    if any(len(items) != len(every[0]) for items in every):
+        return [
+            _inferred_level([run], [names], [items], depth, scale)[0]
+            for run, names, items in zip(runs, labels, every, strict=True)
+        ]
+    results = _segments(runs, every, scale)
+    found: list[_Found] = [_Found(ProgramCall(0), set(), set()) for _ in runs]
+    trees: list[dict[int, CallTree]] = [{} for _ in runs]
+    tree, places = results
+    for place in range(len(every[0])):
+        those = [items[places[at][place]] for at, items in enumerate(every)]
+        if all(item.group is None for item in those):
+            for at, item in enumerate(those):
+                trees[at][place] = ProgramCall(item.calls[0])
+            continue
+        inner = [
+            _items(run, names, item.calls, depth)
+            for run, names, item in zip(runs, labels, those, strict=True)
+        ]
+        for at, one in enumerate(_inferred_level(runs, labels, inner, depth, scale)):
+            trees[at][place] = one.tree
+    for at in range(len(runs)):
+        mine = trees[at]
+        found[at] = _Found(with_parts(tree, mine.__getitem__), set(), set())
+    for at, run in enumerate(runs):
+        needs = dependencies(found[at].tree)
+        found[at].seen = {
+            (max(before, key=lambda one: run.calls[one].end), number)
+            for number, before in needs.items()
+            if before
+        }
+    return _shared_sight(found, runs)
+
+
+def _shared_sight(found: list[_Found], runs: Sequence[RecordedTrace]) -> list[_Found]:
+    """Let each run know which dependencies were seen in the others, if the trees are the same."""
+    forms = [[*_in_order(one.tree)] for one in found]
+    if any(len(form) != len(forms[0]) for form in forms):
+        return found
+    ranks = [{number: rank for rank, number in enumerate(form)} for form in forms]
+    seen = {
+        (ranks[at][a], ranks[at][b]) for at, one in enumerate(found) for a, b in one.seen
+    }
+    for at, one in enumerate(found):
+        one.seen = {(forms[at][a], forms[at][b]) for a, b in seen}
+    return found
+
+
+def _in_order(tree: CallTree) -> list[int]:
+    if isinstance(tree, ProgramCall):
+        return [tree.number]
+    return [number for part in tree.parts for number in _in_order(part)]
+
+
+def _segments(
+    runs: Sequence[RecordedTrace], every: Sequence[Sequence[_Item]], scale: float
+) -> tuple[CallTree, list[dict[int, int]]]:
+    """Return a tree of places, and the item at each place in each run.
+
+    Where nothing was in progress in any run, one step ends and the next begins.
+    """
+    count = len(every[0])
+    sample = every[:_MOST_RUNS]
+    cuts = set(range(1, count))
+    for items in every:
+        latest = list(accumulate((item.end for item in items), max))
+        cuts &= {at for at in range(1, count) if latest[at - 1] <= items[at].start + _TOLERANCE}
+    for at in list(cuts):
+        firsts = [Counter(item.label for item in items[:at]) for items in every]
+        if any(one != firsts[0] for one in firsts):
+            cuts.discard(at)
+    bounds = [0, *sorted(cuts), count]
+    steps: list[CallTree] = []
+    places: list[dict[int, int]] = [{} for _ in every]
+    for low, high in zip(bounds, bounds[1:], strict=False):
+        parts = [items[low:high] for items in every]
+        begins = [
+            run.begin if low == 0 else max(item.end for item in items[:low])
+            for run, items in zip(runs, every, strict=True)
+        ]
+        tree, orders = _fan_out(runs, parts, begins, scale, len(sample))
+        steps.append(with_parts(tree, lambda number, low=low: ProgramCall(number + low)))
+        for at, order in enumerate(orders):
+            for position, place in enumerate(order):
+                places[at][place + low] = position + low
+    return steps_of(steps), places
+
+
+def _fan_out(
+    runs: Sequence[RecordedTrace], parts: Sequence[Sequence[_Item]], begins: Sequence[int],
+    scale: float, sampled: int,
+) -> tuple[CallTree, list[list[int]]]:  # fmt: skip
+    """Return the tree of one step, and the place of each of its items in each run."""
+    count = len(parts[0])
+    if count == 1:
+        return ProgramCall(0), [[0] for _ in parts]
+    timed = [[TimedItem(item.start, item.end, item.label) for item in items] for items in parts]
+    best: tuple[float, CallTree, list[list[int]], list[str]] | None = None
+    for start in range(min(_MOST_STARTS, sampled)):
+        labels = [item.label for item in timed[start]]
+        if len(set(labels)) == count:
+            known = [[labels.index(item.label) for item in run] for run in timed]
+            return _explained(timed[:sampled], known, begins, scale), known
+        orders: list[list[int] | None] = [None] * sampled
+        orders[start] = list(range(count))
+        tree = _explained([timed[start]], [orders[start] or []], [begins[start]], scale)
+        for _ in range(_ROUNDS):
+            found = [
+                aligned(tree, labels, timed[at], begins[at], scale) for at in range(sampled)
+            ]
+            if any(one is None for one in found):
+                break
+            orders = [one[1] for one in found if one is not None]
+            chosen = _explained(timed[:sampled], [one or [] for one in orders], begins, scale)
+            same, tree = chosen == tree, chosen
+            if same:
+                break
+        known = [order for order in orders if order is not None]
+        if len(known) < sampled:
+            continue
+        cost = sum(
+            _cost_of(tree, timed[at], known[at], begins[at], scale) for at in range(sampled)
+        )
+        if best is None or cost < best[0] - 1e-9:
+            best = (cost, tree, known, labels)
+        if sampled == 1:
+            break
+    if best is None:
+        return Fork(tuple(ProgramCall(at) for at in range(count))), [
+            list(range(count)) for _ in parts
+        ]
+    _, tree, known, labels = best
+    for at in range(sampled, len(parts)):
+        match = aligned(tree, labels, timed[at], begins[at], scale)
+        known.append(list(range(count)) if match is None else match[1])
+    return tree, known
+
+
+def _explained(
+    runs: Sequence[Sequence[TimedItem]], orders: Sequence[Sequence[int]], begins: Sequence[int],
+    scale: float,
+) -> CallTree:  # fmt: skip
+    """Return the tree of aligned runs: of what ended before what in all of them."""
+    count = len(runs[0])
+    placed = []
+    for run, order in zip(runs, orders, strict=True):
+        by_place = {place: item for place, item in zip(order, run, strict=True)}
+        placed.append([by_place[place] for place in range(count)])
+    order = {
+        (a, b)
+        for a in range(count)
+        for b in range(count)
+        if a != b and all(run[a].end <= run[b].start + _TOLERANCE for run in placed)
+    }
+    order -= {(b, a) for a, b in order if (b, a) in order and a < b}
+    triggers: Counter[tuple[int, int]] = Counter()
+    strange: Counter[int] = Counter()
+    for run in placed:
+        for b in range(count):
+            before = [a for a in range(count) if a != b and run[a].end <= run[b].start + _TOLERANCE]
+            if not before:
+                continue
+            last = max(before, key=lambda a: run[a].end)
+            if run[b].start - run[last].end > 10 * scale:
+                continue
+            if (last, b) in order:
+                triggers[last, b] += 1
+            else:
+                strange[b] += 1
+    # A call that begins right after another one each time waited for a permit, not for a call.
+    free = {b for b in strange if strange[b] > _SHARE_OF_CHANCE * len(placed)}
+    order = {(a, b) for a, b in order if b not in free}
+    weights = {}
+    for a, b in order:
+        weights[a, b] = _TRIGGER * triggers[a, b] + _surprise(placed, begins, a, b)
+    return tree_of_order(range(count), order, weights)
+
+
+def _surprise(
+    placed: Sequence[Sequence[TimedItem]], begins: Sequence[int], a: int, b: int
+) -> float:
+    """Return how little chance explains that `a` ended before `b` began in all runs."""
+    ends = [run[a].end - begin for run, begin in zip(placed, begins, strict=False)]
+    starts = [run[b].start - begin for run, begin in zip(placed, begins, strict=False)]
+    hits = sum(end <= start for end in ends for start in starts)
+    share = (hits + 0.5) / (len(ends) * len(starts) + 1)
+    return 0.1 - len(ends) * math.log(share) if len(ends) > 1 else 0.1
+
+
+def _cost_of(
+    tree: CallTree, run: Sequence[TimedItem], order: Sequence[int], begin: int, scale: float
+) -> float:
+    by_place = {place: item for place, item in zip(order, run, strict=True)}
+    cost = 0.0
+    for place, before in dependencies(tree).items():
+        due = max((by_place[one].end for one in before), default=begin)
+        gap = by_place[place].start - due
+        cost += gap_cost(gap, scale) if gap >= -_TOLERANCE else 12.0
+    return cost
+
+
+def _cost(run: RecordedTrace, found: _Found, scale: float) -> float:
+    cost = 0.0
+    for number, before in dependencies(found.tree).items():
+        due = max((run.calls[one].end for one in before), default=run.begin)
+        cost += gap_cost(run.calls[number].start - due, scale)
+    return cost
+
+
+def _is_possible(run: RecordedTrace, found: _Found) -> bool:
+    return all(
+        run.calls[one].end <= run.calls[number].start + _TOLERANCE
+        for number, before in dependencies(found.tree).items()
+        for one in before
+    )
+
+
+def _finished(trace: RecordedTrace, found: _Found, limit: int | None) -> InferredTrace:
+    """Return the trace with its dependencies, those that texts show included."""
+    calls = trace.calls
+    needs = {number: set(before) for number, before in dependencies(found.tree).items()}
+    shown = set()
+    for b, after in enumerate(calls):
+        for a, before in enumerate(calls):
+            text = before.answer.strip()
+            if before.end <= after.start + _TOLERANCE and len(text) >= _LEAST_TEXT:
+                if text in after.prompt and not _reaches(needs, b, a):
+                    needs[b].add(a)
+                    shown.add((a, b))
+    certain, gaps = [], []
+    for number, call in enumerate(calls):
+        before = needs[number]
+        certain.append(
+            all((one, number) in found.seen or (one, number) in shown for one in before)
+        )
+        due = max((calls[one].end for one in before), default=trace.begin)
+        gaps.append(max(call.start - due, 0))
+    return InferredTrace(
+        trace,
+        tuple(tuple(sorted(needs[number])) for number in range(len(calls))),
+        tuple(certain),
+        tuple(gaps),
+    )
+
+
+def _reaches(needs: dict[int, set[int]], late: int, early: int) -> bool:
+    stack, seen = [late], set[int]()
+    while stack:
+        for one in needs[stack.pop()] - seen:
+            if one == early:
+                return True
+            seen.add(one)
+            stack.append(one)
+    return False
