@@ -17,7 +17,7 @@ from harness.bench.trial_share import WHOLE_TRIAL, TrialShare, most_shares, shar
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request
-from harness.engine.load import Agree, Start, after_calls, arrival_times, closed_loop, open_loop
+from harness.engine.load import Agree, Start, after_calls, arrival_times, closed_loop, open_loop, recorded_times
 from harness.policies.resolve import names_in
 from harness.records.clock import SECOND
 from harness.records.keys import WARM_UP, CallKey, WorkflowKey
@@ -252,8 +252,12 @@ def load(
         return closed_loop(
             [starts[number] for number in own], share.part(scenario.load.in_flight), agree
         )
-    random = source(scenario.seed, "arrivals", repeat)
-    due = arrival_times(arrivals.process, arrivals.per_second, len(starts), random)
+    recorded = scenario.workflow.recorded_arrivals
+    if arrivals.process == "recorded" and recorded is not None:
+        due = recorded_times(recorded, arrivals.per_second, len(starts))
+    else:
+        random = source(scenario.seed, "arrivals", repeat)
+        due = arrival_times(arrivals.process, arrivals.per_second, len(starts), random)
     scale = scenario.time_scale * SECOND
     zero = due[left[0]] if finished and left else 0.0
     return open_loop(

@@ -154,7 +154,7 @@ def _settling(cells: Iterable[Scenario]) -> float:
 
 def _of_cell(scenario: Scenario, cell: CellInfo, call_seconds: SecondsRange) -> Estimate:
     """Return what one cell will do, apart from the time between trials."""
-    repeats, layout = scenario.sweep.most_repeats, scenario.layout
+    repeats, layouts = scenario.sweep.most_repeats, scenario.layouts
     workflows = scenario.load.workflows * repeats
     attempts = scenario.policy(cell.retry).most_attempts * workflows
     warm_ups = (scenario.load.warmup_calls or 0) * repeats
@@ -169,9 +169,12 @@ def _of_cell(scenario: Scenario, cell: CellInfo, call_seconds: SecondsRange) -> 
         cells=1,
         trials=repeats,
         workflows=workflows,
-        calls=workflows * regular_calls(layout),
+        calls=repeats * sum(count * regular_calls(layout) for layout, count in layouts),
         warmup_calls=warm_ups,
-        most_attempts=attempts * len(list(calls_of(layout))) + warm_ups,
+        most_attempts=scenario.policy(cell.retry).most_attempts
+        * repeats
+        * sum(count * len(list(calls_of(layout))) for layout, count in layouts)
+        + warm_ups,
         input_tokens=None if whole is None else workflows * whole[0] + warm_ups * warm_up[0],
         output_tokens=None if whole is None else workflows * whole[1] + warm_ups * warm_up[1],
         usd=usd,
@@ -218,10 +221,10 @@ def _seconds(scenario: Scenario, cell: CellInfo, call: float) -> float:
     A trial takes as many rounds of calls as its permits need for all of them, or as its workflows
     need one after another, whichever is more.
     """
-    layout, load, call = scenario.layout, scenario.load, min(call, scenario.timeouts.call)
+    layouts, load, call = scenario.layouts, scenario.load, min(call, scenario.timeouts.call)
     trips = -(-load.workflows // min(load.at_once, load.workflows))
-    longest = trips * rounds(layout, cell.permits)
-    shared = load.workflows * regular_calls(layout) / cell.permits
+    longest = trips * max(rounds(layout, cell.permits) for layout, _ in layouts)
+    shared = sum(count * regular_calls(layout) for layout, count in layouts) / cell.permits
     warm_up = -(-(load.warmup_calls or 0) // cell.permits) * call
     arriving = load.workflows / load.arrivals.per_second if load.arrivals else 0.0
     trial = max(call * max(longest, shared), arriving) + warm_up

@@ -82,6 +82,7 @@ _SAME_IN_ALL_CELLS = {
     "endpoint.time_scale": "all times of a run have one scale; run one scenario for each",
     "load.workflows": "all trials of a run have equally many; run one scenario for each",
     "workflow.kind": "the kinds of workflow have different phases; run one scenario for each",
+    "workflow.data": "runs with different records have different calls; run one scenario for each",
     "workflow.topics_file": 'sweep "workflow.topics" with the topics themselves',
 }
 """Keys of these sections that cannot differ, and what to do instead."""
@@ -397,6 +398,18 @@ class Scenario(Section):
             problem = f"no workflow could succeed; a workflow has {had} branches"
             raise SettingError(problem, "success", "min_branches", value=needed)
         minimise = self.objective.minimise
+        arrivals = self.load.arrivals
+        if arrivals is not None and arrivals.process == "recorded":
+            times = self.workflow.recorded_arrivals
+            if times is None or not times[-1]:
+                raise SettingError(
+                    "needs the recorded arrivals of workflow.kind = 'replay', at different times; "
+                    "use 'poisson' or 'constant'",
+                    "load",
+                    "arrivals",
+                    "process",
+                    value="recorded",
+                )
         if self.load.arrivals is not None and minimise == "makespan":
             raise SettingError(
                 "with load.arrivals, the arrivals determine the makespan; use 'workflow_p95' or "
@@ -547,6 +560,17 @@ class Scenario(Section):
     def layout(self) -> Layout:
         """The tree of the calls of a workflow with the longest topic."""
         return self.plan.layout(max(self.workflow.topics, key=len))
+
+    @property
+    def layouts(self) -> list[tuple[Layout, int]]:
+        """The trees of the calls of the workflows of a trial, each with the number of workflows."""
+        workflows, topics = self.load.workflows, self.workflow.topics
+        if not self.workflow.has_own_layouts:
+            return [(self.layout, workflows)]
+        whole, rest = divmod(workflows, len(topics))
+        counts = [whole + (number < rest) for number in range(len(topics))]
+        plan = self.plan
+        return [(plan.layout(topic), count) for topic, count in zip(topics, counts) if count]
 
     @property
     def price(self) -> Price | None:

@@ -28,8 +28,11 @@ class Arrivals(Section):
         minimise = "workflow_p95"
     """
 
-    process: Literal["poisson", "constant"] = "poisson"
-    """`poisson`: workflows arrive independently of each other. `constant`: at equal intervals."""
+    process: Literal["poisson", "constant", "recorded"] = "poisson"
+    """`poisson`: workflows arrive independently of each other. `constant`: at equal intervals.
+    `recorded`: as the data file of `workflow.kind = "replay"` has them, faster or slower so that
+    they have this rate.
+    """
     per_second: float = Field(ge=1e-6, le=1_000_000)
     """Workflows that arrive in a scenario second, on average."""
 

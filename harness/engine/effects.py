@@ -54,6 +54,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     messages. With a `path`, it is the whole request that a program sends to this path below the
     base URL, as in `/chat/completions`, and the other fields only describe it. `traceparent`: the
     trace context that the program sends with it.
+    `lengths`: the tokens of reasoning and answer that a simulated provider writes; None to let it
+    draw them.
     """
 
     messages: tuple[Message, ...]
@@ -62,6 +64,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     body: bytes = b""
     path: str | None = None
     traceparent: str | None = None
+    lengths: tuple[int, int] | None = None
 
 
 class Deadlines(msgspec.Struct, frozen=True, gc=False):

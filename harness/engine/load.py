@@ -104,6 +104,21 @@ def after_calls(calls: Sequence[Start], load: Program[None]) -> Program[None]:
     yield from load
 
 
+def recorded_times(times: Sequence[float], per_second: float, count: int) -> list[float]:
+    """Return the arrivals of `count` workflows in seconds: as recorded, at another mean rate.
+
+    `times`: seconds since the first one, ascending, the last one above 0. After the last one, they
+    begin again, one mean interval later.
+    """
+    mean = times[-1] / (len(times) - 1)
+    scale = 1 / (mean * per_second)
+    round_trip = times[-1] + mean
+    return [
+        (number // len(times) * round_trip + times[number % len(times)]) * scale
+        for number in range(count)
+    ]
+
+
 def arrival_times(process: str, per_second: float, count: int, random: Random) -> list[float]:
     """Return the arrival times of `count` workflows in seconds; `process`: constant or poisson."""
     if process == "constant":

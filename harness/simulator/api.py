@@ -156,6 +156,8 @@ class Api:
             caller = caller._replace(repeat=_repeat(request))
             phase = request.headers.get(b"x-harness-phase", b"").decode(errors="replace")
             chat = read_request(api, request.body, phase or None)
+            if (lengths := _lengths(request)) is not None:
+                chat = msgspec.structs.replace(chat, lengths=lengths)
         except BadRequestError as error:
             body = hashlib.blake2b(request.body).digest()  # it can be large
             arrival = self._simulation.count(caller.repeat, body)
@@ -299,6 +301,17 @@ def _send_error(
 ) -> None:
     body = wire.error_body(message, "invalid_request_error", code, param)
     reply.send(status, {**wire.JSON_HEADERS, **headers}, body)
+
+
+def _lengths(request: HttpRequest) -> tuple[int, int] | None:
+    """Return the tokens of reasoning and answer that a replay asks for; None to draw them."""
+    text = request.headers.get(b"x-harness-lengths")
+    if text is None:
+        return None
+    reasoning, _, answer = text.partition(b",")
+    if not all(part.isdigit() and len(part) <= 9 for part in (reasoning, answer)):
+        raise BadRequestError("x-harness-lengths must be two whole numbers")
+    return int(reasoning), int(answer)
 
 
 def _repeat(request: HttpRequest) -> int:

@@ -40,6 +40,7 @@ from harness.transports.unasked import UnaskedResponseError
 
 REPEAT_HEADER = "x-harness-repeat"
 PHASE_HEADER = "x-harness-phase"
+LENGTHS_HEADER = "x-harness-lengths"
 
 LINGER = SECOND // 4
 """Nanoseconds to wait for the end of a body after its last expected byte."""
@@ -367,7 +368,7 @@ def received_texts(target: Target) -> ReceivedTexts:
 
 
 def attempt_headers(target: Target, effect: Send) -> dict[str, str]:
-    """Return the headers of an attempt: trace context, repeat and phase."""
+    """Return the headers of an attempt: trace context, repeat, phase and lengths."""
     key, run_id = effect.key, target.run_id
     attempt = AttemptKey(*key, effect.attempt)
     ids = workflow_trace(run_id, key), attempt_span(run_id, attempt)
@@ -375,6 +376,8 @@ def attempt_headers(target: Target, effect: Send) -> dict[str, str]:
     if target.simulated:
         headers[REPEAT_HEADER] = str(key.repeat)
         headers[PHASE_HEADER] = target.settings.get(key.phase, key.phase)
+        if effect.request.lengths is not None:
+            headers[LENGTHS_HEADER] = ",".join(map(str, effect.request.lengths))
     if not target.reuse_connections:
         headers["connection"] = "close"
     return headers

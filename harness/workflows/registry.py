@@ -22,6 +22,7 @@ WORKFLOWS: KindTable[WorkflowKind[Any]] = KindTable(
         "agent": "harness.workflows.agent:AGENT",
         "program": "harness.workflows.program.kind:PROGRAM",
         "command": "harness.workflows.command.kind:COMMAND",
+        "replay": "harness.workflows.replay.kind:REPLAY",
     },
     attrgetter("section"),
 )

@@ -74,6 +74,16 @@ class WorkflowSection(Section):
         """Whether the calls of a workflow are known before it runs."""
         return True
 
+    @property
+    def has_own_layouts(self) -> bool:
+        """Whether the workflows about different topics have different calls."""
+        return False
+
+    @property
+    def recorded_arrivals(self) -> tuple[float, ...] | None:
+        """Seconds from the first recorded arrival to that of each topic; None without a record."""
+        return None
+
     def carried(self, tokens: int) -> int:
         """Return how many tokens of a reasoning of so many are carried."""
         if not self.carry_reasoning:

@@ -19,6 +19,7 @@ MOST_TEXT_BYTES = 4 * 1024**2
 
 _PROGRAM = "workflow.program"
 _FOLDER = "workflow.folder"
+_DATA = "workflow.data"
 _TOPICS, _TOPICS_FILE = "workflow.topics", "workflow.topics_file"
 
 
@@ -26,9 +27,10 @@ def read_texts(values: dict[str, Any], folder: Path, typed: Collection[str]) -> 
     """Replace the names of files in `values` by the texts in these files.
 
     `values`: a scenario as TOML has it; `workflow.topics_file` becomes `workflow.topics`,
-    `prompts.NAME_file` becomes `prompts.NAME`, and the file of `workflow.program` and the folder of
-    a command get absolute paths. Files are relative to `folder`, those of keys in `typed` to the
-    current folder: they were set on the command line. Raises SettingError.
+    `prompts.NAME_file` becomes `prompts.NAME`, and the files of `workflow.program` and
+    `workflow.data` and the folder of a command get absolute paths. Files are relative to `folder`,
+    those of keys in `typed` to the current folder: they were set on the command line. Raises
+    SettingError.
     """
     workflow, prompts = values.get("workflow"), values.get("prompts")
     if not isinstance(workflow, dict):
@@ -44,6 +46,8 @@ def read_texts(values: dict[str, Any], folder: Path, typed: Collection[str]) -> 
         workflow["program"] = in_folder(program, _folder(_PROGRAM, folder, typed))
     if "command" in workflow and isinstance(name := workflow.get("folder", "."), str):
         workflow["folder"] = str((_folder(_FOLDER, folder, typed) / name).absolute())
+    if workflow.get("kind") == "replay" and isinstance(data := workflow.get("data"), str):
+        workflow["data"] = str((_folder(_DATA, folder, typed) / data).absolute())
     sweep = values.get("sweep")
     if isinstance(sweep, dict) and isinstance(options := sweep.get(_PROGRAM), list):
         sweep[_PROGRAM] = [

@@ -248,7 +248,8 @@ class VirtualProvider:
         if self._trial.lengths is not None:
             key = flight.effect.key
             given = self._trial.lengths.get((key.workflow, key.phase, key.branch, key.call))
-            chat = msgspec.structs.replace(chat, lengths=given)
+            if given is not None:
+                chat = msgspec.structs.replace(chat, lengths=given)
         if self._prompts_slow and chat.input_tokens > self._longest:
             self._longest = chat.input_tokens
             permits = self._trial.permits
@@ -279,6 +280,8 @@ class VirtualProvider:
                 stream=target.stream,
                 include_usage=True,
             )
+        if request.lengths is not None:
+            chat = msgspec.structs.replace(chat, lengths=request.lengths)
         return self._requests.keep((request, phase), chat, chat.input_tokens)
 
     def _receive(self, job: ServedRequest, moments: list[int]) -> None:

@@ -1,0 +1,1 @@
+"""`kind = "replay"`: workflows as they were recorded."""
