@@ -17,7 +17,15 @@ from harness.bench.trial_share import WHOLE_TRIAL, TrialShare, most_shares, shar
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request
-from harness.engine.load import Agree, Start, after_calls, arrival_times, closed_loop, open_loop, recorded_times
+from harness.engine.load import (
+    Agree,
+    Start,
+    after_calls,
+    arrival_times,
+    closed_loop,
+    open_loop,
+    recorded_times,
+)
 from harness.policies.resolve import names_in
 from harness.records.clock import SECOND
 from harness.records.keys import WARM_UP, CallKey, WorkflowKey

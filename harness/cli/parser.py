@@ -55,6 +55,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_reasoning(command)
     _add_fit(command)
     _add_whatif(command)
+    _add_import(command)
     _add_serve(command)
     _add_completion(command)
     return parser
@@ -381,6 +382,26 @@ def _add_fit(command: _Command) -> None:
         ".html; both are replaced if they exist (default: %(default)s)",
         default="twin.toml", dest="file")  # fmt: skip
     add("--json", "print the parts as JSON instead of the table")
+
+
+def _add_import(command: _Command) -> None:
+    add = command(
+        "import",
+        "import_recorded:import_recorded",
+        help="make a scenario that replays recorded traffic",
+        description="Write a scenario that replays recorded calls, and its data file beside it. "
+        "FILE: OTLP JSON with spans of model calls, an export of Langfuse, or the Azure LLM "
+        "inference trace. Who waited for whom is inferred; docs/import.md states the rules.",
+        epilog="Example: harness import traces.otlp.jsonl -o recorded.toml",
+    )
+    add("file FILE", "file with recorded calls")
+    add("-o --output FILE", "the scenario to write", required=True)
+    add(
+        "--in-flight N",
+        "workflows at once in a closed loop, instead of the recorded arrivals; "
+        "1 for one after another",
+        type=int,
+    )
 
 
 def _add_whatif(command: _Command) -> None:

@@ -60,7 +60,11 @@ def aligned(
                 if place in way.ends or labels[place] != item.label or alike[place] in tried:
                     continue
                 tried.add(alike[place])
-                ended = [way.ends[one] for one in before if way.ends.get(one, item.start + 1) <= item.start]
+                ended = [
+                    way.ends[one]
+                    for one in before
+                    if way.ends.get(one, item.start + 1) <= item.start
+                ]
                 cost = way.cost + _UNFINISHED * (len(before) - len(ended))
                 if before and not ended:
                     cost += _UNDUE
@@ -83,6 +87,5 @@ def _alike(needs: dict[int, frozenset[int]], labels: Sequence[str]) -> dict[int,
         for one in before:
             after[one].add(place)
     return {
-        place: (before, labels[place], frozenset(after[place]))
-        for place, before in needs.items()
+        place: (before, labels[place], frozenset(after[place])) for place, before in needs.items()
     }

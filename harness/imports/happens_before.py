@@ -151,7 +151,9 @@ def _labels(runs: Sequence[RecordedTrace]) -> list[list[str]]:
     return plain
 
 
-def _items(run: RecordedTrace, labels: Sequence[str], calls: Sequence[int], depth: int) -> list[_Item]:
+def _items(
+    run: RecordedTrace, labels: Sequence[str], calls: Sequence[int], depth: int
+) -> list[_Item]:
     """Return the calls of a span, and its inner spans with calls, in the order of their starts.
 
     A span around all of them is left out.
@@ -160,7 +162,9 @@ def _items(run: RecordedTrace, labels: Sequence[str], calls: Sequence[int], dept
         inner: dict[str, list[int]] = {}
         for number in calls:
             groups = run.calls[number].groups
-            inner.setdefault(groups[depth] if depth < len(groups) else f"\x1f{number}", []).append(number)
+            inner.setdefault(groups[depth] if depth < len(groups) else f"\x1f{number}", []).append(
+                number
+            )
         if len(inner) == 1 and len(calls) > 1:
             depth += 1
             continue
@@ -187,10 +191,9 @@ def _inferred_level(
             _inferred_level([run], [names], [items], depth, scale)[0]
             for run, names, items in zip(runs, labels, every, strict=True)
         ]
-    results = _segments(runs, every, scale)
     found: list[_Found] = [_Found(ProgramCall(0), set(), set()) for _ in runs]
     trees: list[dict[int, CallTree]] = [{} for _ in runs]
-    tree, places = results
+    tree, places = _segments(runs, every, scale)
     for place in range(len(every[0])):
         those = [items[places[at][place]] for at, items in enumerate(every)]
         if all(item.group is None for item in those):
@@ -222,9 +225,7 @@ def _shared_sight(found: list[_Found], runs: Sequence[RecordedTrace]) -> list[_F
     if any(len(form) != len(forms[0]) for form in forms):
         return found
     ranks = [{number: rank for rank, number in enumerate(form)} for form in forms]
-    seen = {
-        (ranks[at][a], ranks[at][b]) for at, one in enumerate(found) for a, b in one.seen
-    }
+    seen = {(ranks[at][a], ranks[at][b]) for at, one in enumerate(found) for a, b in one.seen}
     for at, one in enumerate(found):
         one.seen = {(forms[at][a], forms[at][b]) for a, b in seen}
     return found
@@ -289,9 +290,7 @@ def _fan_out(
         orders[start] = list(range(count))
         tree = _explained([timed[start]], [orders[start] or []], [begins[start]], scale)
         for _ in range(_ROUNDS):
-            found = [
-                aligned(tree, labels, timed[at], begins[at], scale) for at in range(sampled)
-            ]
+            found = [aligned(tree, labels, timed[at], begins[at], scale) for at in range(sampled)]
             if any(one is None for one in found):
                 break
             orders = [one[1] for one in found if one is not None]
@@ -302,9 +301,7 @@ def _fan_out(
         known = [order for order in orders if order is not None]
         if len(known) < sampled:
             continue
-        cost = sum(
-            _cost_of(tree, timed[at], known[at], begins[at], scale) for at in range(sampled)
-        )
+        cost = sum(_cost_of(tree, timed[at], known[at], begins[at], scale) for at in range(sampled))
         if best is None or cost < best[0] - 1e-9:
             best = (cost, tree, known, labels)
         if sampled == 1:
@@ -327,8 +324,8 @@ def _explained(
     """Return the tree of aligned runs: of what ended before what in all of them."""
     count = len(runs[0])
     placed = []
-    for run, order in zip(runs, orders, strict=True):
-        by_place = {place: item for place, item in zip(order, run, strict=True)}
+    for run, places in zip(runs, orders, strict=True):
+        by_place = {place: item for place, item in zip(places, run, strict=True)}
         placed.append([by_place[place] for place in range(count)])
     order = {
         (a, b)
@@ -404,19 +401,17 @@ def _finished(trace: RecordedTrace, found: _Found, limit: int | None) -> Inferre
     calls = trace.calls
     needs = {number: set(before) for number, before in dependencies(found.tree).items()}
     shown = set()
-    for b, after in enumerate(calls):
-        for a, before in enumerate(calls):
-            text = before.answer.strip()
-            if before.end <= after.start + _TOLERANCE and len(text) >= _LEAST_TEXT:
-                if text in after.prompt and not _reaches(needs, b, a):
+    for b, later in enumerate(calls):
+        for a, earlier in enumerate(calls[:b]):
+            text = earlier.answer.strip()
+            if earlier.end <= later.start + _TOLERANCE and len(text) >= _LEAST_TEXT:
+                if text in later.prompt and not _reaches(needs, b, a):
                     needs[b].add(a)
                     shown.add((a, b))
     certain, gaps = [], []
     for number, call in enumerate(calls):
         before = needs[number]
-        certain.append(
-            all((one, number) in found.seen or (one, number) in shown for one in before)
-        )
+        certain.append(all((one, number) in found.seen or (one, number) in shown for one in before))
         due = max((calls[one].end for one in before), default=trace.begin)
         gaps.append(max(call.start - due, 0))
     return InferredTrace(

@@ -8,7 +8,7 @@ from harness.engine.call import Completion
 from harness.engine.effects import NOW, Message, Program, Request, Sleep, fan_out
 from harness.records.clock import SECOND
 from harness.records.failures import OK
-from harness.records.schema import Branches, Phase, PhaseInfo
+from harness.records.schema import Branches, Phase, PhaseInfo, WorkflowOutcome
 from harness.workflows.context import WorkflowContext, WorkflowFailedError, failure_text
 from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall
 from harness.workflows.prompts import Prompts, PromptTemplate
@@ -42,7 +42,9 @@ class ReplayKind:
             while len(levels) <= depths[-1]:
                 levels.append([])
             levels[depths[-1]].append(PlannedCall(REPLAYED, call.input))
-        return InSequence(tuple(each[0] if len(each) == 1 else InParallel(tuple(each)) for each in levels))
+        return InSequence(
+            tuple(each[0] if len(each) == 1 else InParallel(tuple(each)) for each in levels)
+        )
 
     def program(self, context: WorkflowContext[ReplaySection]) -> Program[str]:
         """Make the calls of one workflow. A call that fails ends it; calls in progress go on."""
@@ -54,7 +56,7 @@ class ReplayKind:
         failed = run.failed
         good = sum(one.outcome == OK for one in run.done.values())
         context.branches = Branches(total=len(calls), ok=good)
-        outcome = "ok" if failed is None else "failed"
+        outcome: WorkflowOutcome = "ok" if failed is None else "failed"
         context.phases.append(Phase(name=REPLAYED, start=begin, end=end, outcome=outcome))
         if failed is not None:
             raise WorkflowFailedError(failure_text(REPLAYED, failed))
