@@ -569,8 +569,8 @@ class Scenario(Section):
             return [(self.layout, workflows)]
         whole, rest = divmod(workflows, len(topics))
         counts = [whole + (number < rest) for number in range(len(topics))]
-        plan = self.plan
-        return [(plan.layout(topic), count) for topic, count in zip(topics, counts) if count]
+        plan, pairs = self.plan, zip(topics, counts, strict=True)
+        return [(plan.layout(topic), count) for topic, count in pairs if count]
 
     @property
     def price(self) -> Price | None:

@@ -52,7 +52,7 @@ def scenario_schema() -> dict[str, Any]:
     tables = {name: _tidy(table) for name, table in sorted(tables.items())}
     for table in tables.values():
         if "topics_file" in table["properties"]:  # it can stand for the topics
-            table["required"].remove("topics")
+            table["required"] = [key for key in table["required"] if key != "topics"]
     for section in (Sweep, Tune):
         swept = tables[section.__name__]
         swept["patternProperties"] = {rf"^({'|'.join(SWEPT_SECTIONS)})\.": {}}

@@ -15,7 +15,7 @@ from harness.imports.recognition import recording_of
 from harness.imports.recorded import Recording, UnreadableRecordError
 from harness.imports.replay_files import replay_files, scenario_text
 from harness.records.errors import InputError, StorageError
-from harness.report.console import Output, printable_lines, say
+from harness.report.console import Output, say
 from harness.store.run_directory import replace_file
 from harness.workflows.replay.data_file import ReplayData, encoded_data, read_data
 
@@ -41,8 +41,9 @@ def import_recorded(options: argparse.Namespace) -> int:
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", target.stem).strip("-.") or "replay"
     text = scenario_text(name[:64], data.name, content, recording.source, options.in_flight)
     _write(target, text.encode())
-    say(Output(), printable_lines([*_lines(recording, found, content, files.left_out), ""]))
-    say(Output(), printable_lines([f"Written: {target} and {data}. Try: harness run {target}"]))
+    for line in _lines(recording, found, content, files.left_out):
+        say(Output(), line)
+    say(Output(), f"Written: {target} and {data}. Try: harness run {target}")
     return 0
 
 

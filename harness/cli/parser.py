@@ -395,13 +395,10 @@ def _add_import(command: _Command) -> None:
         epilog="Example: harness import traces.otlp.jsonl -o recorded.toml",
     )
     add("file FILE", "file with recorded calls")
-    add("-o --output FILE", "the scenario to write", required=True)
-    add(
-        "--in-flight N",
-        "workflows at once in a closed loop, instead of the recorded arrivals; "
-        "1 for one after another",
-        type=int,
-    )
+    add("-o FILE", "the scenario to write, a .toml file; its data file ends in "
+        ".replay.jsonl; both are replaced if they exist", required=True, dest="output")  # fmt: skip
+    add("--in-flight N", "workflows at once in a closed loop, instead of the recorded arrivals; "
+        "1 for one after another", type=natural)  # fmt: skip
 
 
 def _add_whatif(command: _Command) -> None:

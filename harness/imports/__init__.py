@@ -1,1 +1,1 @@
-"""Turns recorded traffic into a workload: formats, who waited for whom, and the files of a replay."""
+"""Turns recorded traffic into a workload: formats, who waited for whom, files of a replay."""

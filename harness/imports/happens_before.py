@@ -11,7 +11,8 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import partial
+from itertools import accumulate, pairwise
 
 from harness.imports.alignment import TimedItem, aligned, gap_cost
 from harness.imports.recorded import RecordedCall, RecordedTrace
@@ -257,18 +258,22 @@ def _segments(
     bounds = [0, *sorted(cuts), count]
     steps: list[CallTree] = []
     places: list[dict[int, int]] = [{} for _ in every]
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         parts = [items[low:high] for items in every]
         begins = [
             run.begin if low == 0 else max(item.end for item in items[:low])
             for run, items in zip(runs, every, strict=True)
         ]
         tree, orders = _fan_out(runs, parts, begins, scale, len(sample))
-        steps.append(with_parts(tree, lambda number, low=low: ProgramCall(number + low)))
+        steps.append(with_parts(tree, partial(_shifted, low)))
         for at, order in enumerate(orders):
             for position, place in enumerate(order):
                 places[at][place + low] = position + low
     return steps_of(steps), places
+
+
+def _shifted(low: int, number: int) -> CallTree:
+    return ProgramCall(number + low)
 
 
 def _fan_out(
@@ -325,7 +330,7 @@ def _explained(
     count = len(runs[0])
     placed = []
     for run, places in zip(runs, orders, strict=True):
-        by_place = {place: item for place, item in zip(places, run, strict=True)}
+        by_place = dict(zip(places, run, strict=True))
         placed.append([by_place[place] for place in range(count)])
     order = {
         (a, b)
@@ -371,7 +376,7 @@ def _surprise(
 def _cost_of(
     tree: CallTree, run: Sequence[TimedItem], order: Sequence[int], begin: int, scale: float
 ) -> float:
-    by_place = {place: item for place, item in zip(order, run, strict=True)}
+    by_place = dict(zip(order, run, strict=True))
     cost = 0.0
     for place, before in dependencies(tree).items():
         due = max((by_place[one].end for one in before), default=begin)
@@ -404,10 +409,11 @@ def _finished(trace: RecordedTrace, found: _Found, limit: int | None) -> Inferre
     for b, later in enumerate(calls):
         for a, earlier in enumerate(calls[:b]):
             text = earlier.answer.strip()
-            if earlier.end <= later.start + _TOLERANCE and len(text) >= _LEAST_TEXT:
-                if text in later.prompt and not _reaches(needs, b, a):
-                    needs[b].add(a)
-                    shown.add((a, b))
+            is_before = earlier.end <= later.start + _TOLERANCE
+            is_read = is_before and len(text) >= _LEAST_TEXT and text in later.prompt
+            if is_read and not _reaches(needs, b, a):
+                needs[b].add(a)
+                shown.add((a, b))
     certain, gaps = [], []
     for number, call in enumerate(calls):
         before = needs[number]

@@ -91,14 +91,19 @@ def _spans(document: Any) -> Iterator[_OtlpSpan]:
                     yield _OtlpSpan(
                         span["traceId"], span["spanId"], span.get("parentSpanId") or "",
                         str(span.get("name", "")),
-                        round(int(span["startTimeUnixNano"]) / scale) if scale != 1 else int(span["startTimeUnixNano"]),
-                        round(int(span["endTimeUnixNano"]) / scale) if scale != 1 else int(span["endTimeUnixNano"]),
+                        _scaled(span["startTimeUnixNano"], scale),
+                        _scaled(span["endTimeUnixNano"], scale),
                         status not in (2, "STATUS_CODE_ERROR"),
                         _values(span.get("attributes", ())), scale,
                     )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"a field is missing or wrong: {error!r}"
         raise UnreadableRecordError(f"is no valid OTLP JSON ({what}); export it again") from None
+
+
+def _scaled(nanoseconds: str, scale: float) -> int:
+    """Return a time in scenario time."""
+    return int(nanoseconds) if scale == 1 else round(int(nanoseconds) / scale)
 
 
 def _values(attributes: Sequence[Any]) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def _connected(members: list[int], near: Callable[[int], set[int]]) -> list[list
 
 
 def _least_cut(members: list[int], strength: Mapping[tuple[int, int], float]) -> list[int]:
-    """Return one side of the cut of least weight (Stoer and Wagner, Journal of the ACM 44, 1997)."""
+    """Return one side of the least cut (Stoer and Wagner, Journal of the ACM 44, 1997)."""
     weight = {one: dict[int, float]() for one in members}
     for (a, b), value in strength.items():
         weight[a][b] = weight[a].get(b, 0.0) + value
@@ -148,7 +148,7 @@ def _least_cut(members: list[int], strength: Mapping[tuple[int, int], float]) ->
     merged = {one: [one] for one in members}
     best, side = float("inf"), [members[0]]
     while len(weight) > 1:
-        joined = {one: 0.0 for one in weight}
+        joined = dict.fromkeys(weight, 0.0)
         before = last = next(iter(weight))
         cut = 0.0
         while joined:

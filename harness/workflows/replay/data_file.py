@@ -104,7 +104,7 @@ def _problems(workflow: ReplayedWorkflow) -> Iterator[str]:
         if not all(0 <= one < number for one in call.after):
             yield f"call {number} must wait for calls before it"
         if call.input < 1 or call.output < 1 or not 0 <= call.gap < 1e9:
-            yield f"call {number} needs an input and an output of at least 1, and a gap of 0 or more"
+            yield f"call {number} needs input and output of at least 1, and a gap of at least 0"
         if not 0 <= (call.reasoning or 0) <= call.output:
             yield f"call {number} has more reasoning than output"
         if not 0 <= (call.cached or 0) <= call.input:

@@ -16,10 +16,12 @@ from harness.workflows.layout import CHARACTERS_A_TOKEN, tokens_of
 from harness.workflows.replay.data_file import ReplayedCall
 
 _WORDS = (
-    "the and for are but not you all any can had her was one our out day get has him his how man "
-    "new now old see two way who boy did its let put say she too use act add age ago air arm art "
-    "ask bad bag bar bed big bit box bus buy car cat cup cut dog"
-).split()
+    "the", "and", "for", "are", "but", "not", "you", "all", "any", "can", "had", "her", "was",
+    "one", "our", "out", "day", "get", "has", "him", "his", "how", "man", "new", "now", "old",
+    "see", "two", "way", "who", "boy", "did", "its", "let", "put", "say", "she", "too", "use",
+    "act", "add", "age", "ago", "air", "arm", "art", "ask", "bad", "bag", "bar", "bed", "big",
+    "bit", "box", "bus", "buy", "car", "cat", "cup", "cut", "dog",
+)  # fmt: skip
 _BLOCK = 1 << 16
 _HEAD = 16
 """Words at the beginning that tell prompts apart, so that no prefix cache knows them."""
