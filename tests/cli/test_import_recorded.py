@@ -1,0 +1,54 @@
+"""`harness import` makes a scenario that runs, without the content of the record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+
+_ORIGINAL = """
+name = "original"
+seed = 5
+transcripts = true
+[workflow]
+topics = ["ocean tides", "river deltas"]
+[endpoint]
+time = "virtual"
+[load]
+workflows = 6
+in_flight = 2
+[sweep]
+permits = [4]
+"""
+
+
+def test_a_run_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "original.toml").write_text(_ORIGINAL)
+    first, second, scenario = tmp_path / "one", tmp_path / "two", tmp_path / "again.toml"
+    assert main(["run", str(tmp_path / "original.toml"), "--out", str(first), "--quiet"]) == 0
+    (spans,) = (first / "traces").glob("async*.jsonl")
+    assert main(["import", str(spans), "-o", str(scenario)]) == 0
+    assert "6 workflows, 36 calls, at most 3 one after another" in capsys.readouterr().out
+    data = (tmp_path / "again.replay.jsonl").read_text()
+    assert not any(word in data + scenario.read_text() for word in ("ocean", "river", "decompose"))
+    permits = ["--set", "sweep.permits=[4]"]
+    assert main(["run", str(scenario), "--dry-run", *permits]) == 0
+    assert main(["run", str(scenario), "--out", str(second), "--quiet", *permits]) == 0
+    cells = [json.loads((run / "summary.json").read_text())["cells"][0] for run in (first, second)]
+    assert cells[0]["tokens"] == cells[1]["tokens"]
+    ratio = cells[1]["makespan_s"]["value"] / cells[0]["makespan_s"]["value"]
+    assert ratio == pytest.approx(1, abs=0.05)
+
+
+def test_a_changed_data_file_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.toml").write_text(
+        'name = "bad"\n[workflow]\nkind = "replay"\ndata = "none.jsonl"\n'
+    )
+    assert main(["run", str(tmp_path / "bad.toml")]) == 2
+    assert "workflow.data" in (said := capsys.readouterr().err)
+    assert said.count("\n") == 1
