@@ -28,7 +28,7 @@ def import_recorded(options: argparse.Namespace) -> int:
     if target.suffix != ".toml":
         raise InputError(f"-o {options.output}: must end in .toml; give the path of a scenario")
     recording = _read(path)
-    found = inferred([*recording.traces, *recording.others], None)[: len(recording.traces)]
+    found = inferred([*recording.traces, *recording.others])[: len(recording.traces)]
     files = replay_files(found)
     if not files.workflows:
         raise InputError(f"{path}: no call succeeded with an output; nothing can be replayed")

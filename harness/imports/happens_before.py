@@ -37,6 +37,8 @@ _TRIGGER = 3.0
 """The weight of one run in which a call began right after another."""
 _MOST_EXCESS = 1.5
 """The mean cost of a call by which a common structure may be worse than that of the run alone."""
+_PERMIT = 1.0
+"""The cost of a call that waited for a permit."""
 _SHARE_OF_CHANCE = 0.3
 """In how many runs another call than those that it waits for may end right before a call."""
 _LEAST_TEXT = 24
@@ -48,14 +50,13 @@ class InferredTrace:
     """A trace with its dependencies: for each call, the numbers of those that it waited for.
 
     `certain`: whether the dependencies of a call were seen; see docs/import.md. `gaps`: program
-    time before each call, in nanoseconds. `waited`: calls that seem to have waited for a permit.
+    time before each call, in nanoseconds.
     """
 
     trace: RecordedTrace
     after: tuple[tuple[int, ...], ...]
     certain: tuple[bool, ...]
     gaps: tuple[int, ...]
-    waited: int = 0
 
 
 @dataclass
@@ -75,11 +76,10 @@ class _Found:
 
     tree: CallTree
     seen: set[tuple[int, int]]
-    waited: set[int]
 
 
-def inferred(traces: Sequence[RecordedTrace], limit: int | None) -> list[InferredTrace]:
-    """Return the traces with their dependencies, in order. `limit`: of calls at once, if known."""
+def inferred(traces: Sequence[RecordedTrace]) -> list[InferredTrace]:
+    """Return the traces with their dependencies, in order."""
     by_shape: dict[object, list[int]] = defaultdict(list)
     for number, trace in enumerate(traces):
         by_shape[_shape(trace)].append(number)
@@ -88,7 +88,7 @@ def inferred(traces: Sequence[RecordedTrace], limit: int | None) -> list[Inferre
         runs = [traces[number] for number in numbers]
         scale = _usual_gap(runs)
         for number, found in zip(numbers, _programs(runs, scale), strict=True):
-            results[number] = _finished(traces[number], found, limit)
+            results[number] = _finished(traces[number], found)
     return [results[number] for number in range(len(traces))]
 
 
@@ -113,7 +113,7 @@ def _programs(runs: Sequence[RecordedTrace], scale: float) -> list[_Found]:
     """Return the program of each run; those that do not fit the common one have their own."""
     labels = _labels(runs)
     if len(runs[0].calls) == 1:
-        return [_Found(ProgramCall(0), set(), set()) for _ in runs]
+        return [_Found(ProgramCall(0), set()) for _ in runs]
     every = [
         _items(run, names, list(range(len(run.calls))), 0)
         for run, names in zip(runs, labels, strict=True)
@@ -192,7 +192,7 @@ def _inferred_level(
             _inferred_level([run], [names], [items], depth, scale)[0]
             for run, names, items in zip(runs, labels, every, strict=True)
         ]
-    found: list[_Found] = [_Found(ProgramCall(0), set(), set()) for _ in runs]
+    found: list[_Found] = [_Found(ProgramCall(0), set()) for _ in runs]
     trees: list[dict[int, CallTree]] = [{} for _ in runs]
     tree, places = _segments(runs, every, scale)
     for place in range(len(every[0])):
@@ -209,7 +209,7 @@ def _inferred_level(
             trees[at][place] = one.tree
     for at in range(len(runs)):
         mine = trees[at]
-        found[at] = _Found(with_parts(tree, mine.__getitem__), set(), set())
+        found[at] = _Found(with_parts(tree, mine.__getitem__), set())
     for at, run in enumerate(runs):
         needs = dependencies(found[at].tree)
         found[at].seen = {
@@ -386,10 +386,20 @@ def _cost_of(
 
 
 def _cost(run: RecordedTrace, found: _Found, scale: float) -> float:
-    cost = 0.0
+    """Return the cost of all gaps of a run.
+
+    Where as many calls as ever are in progress, a call can also have waited for a permit.
+    """
+    calls, cost = run.calls, 0.0
+    busy = [sum(one.start <= call.start < one.end for one in calls) for call in calls]
     for number, before in dependencies(found.tree).items():
-        due = max((run.calls[one].end for one in before), default=run.begin)
-        cost += gap_cost(run.calls[number].start - due, scale)
+        start = calls[number].start
+        due = max((calls[one].end for one in before), default=run.begin)
+        own = gap_cost(start - due, scale)
+        if busy[number] == max(busy):
+            ended = [one.end for one in calls if due < one.end <= start]
+            own = min(own, _PERMIT + gap_cost(start - max(ended, default=due), scale))
+        cost += own
     return cost
 
 
@@ -401,7 +411,7 @@ def _is_possible(run: RecordedTrace, found: _Found) -> bool:
     )
 
 
-def _finished(trace: RecordedTrace, found: _Found, limit: int | None) -> InferredTrace:
+def _finished(trace: RecordedTrace, found: _Found) -> InferredTrace:
     """Return the trace with its dependencies, those that texts show included."""
     calls = trace.calls
     needs = {number: set(before) for number, before in dependencies(found.tree).items()}

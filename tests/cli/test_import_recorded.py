@@ -18,7 +18,7 @@ topics = ["ocean tides", "river deltas"]
 [endpoint]
 time = "virtual"
 [load]
-workflows = 6
+workflows = 40
 in_flight = 2
 [sweep]
 permits = [4]
@@ -31,7 +31,7 @@ def test_a_run_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["run", str(tmp_path / "original.toml"), "--out", str(first), "--quiet"]) == 0
     (spans,) = (first / "traces").glob("async*.jsonl")
     assert main(["import", str(spans), "-o", str(scenario)]) == 0
-    assert "6 workflows, 36 calls, at most 3 one after another" in capsys.readouterr().out
+    assert "40 workflows, 240 calls, at most 3 one after another" in capsys.readouterr().out
     data = (tmp_path / "again.replay.jsonl").read_text()
     assert not any(word in data + scenario.read_text() for word in ("ocean", "river", "decompose"))
     permits = ["--set", "sweep.permits=[4]"]

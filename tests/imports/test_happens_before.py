@@ -48,7 +48,7 @@ def played(
 
 def test_ten_runs_show_the_program() -> None:
     runs = [played(PROGRAM, random.Random(seed)) for seed in range(10)]
-    found = inferred([trace for trace, _ in runs], None)
+    found = inferred([trace for trace, _ in runs])
     wanted = dependencies(PROGRAM)
     for one, (_, order) in zip(found, runs, strict=True):
         got = {order[at]: {order[each] for each in after} for at, after in enumerate(one.after)}
@@ -57,7 +57,7 @@ def test_ten_runs_show_the_program() -> None:
 
 def test_gaps_count_from_the_last_call_that_was_waited_for() -> None:
     trace, _ = played(Steps((A, B)), random.Random(1))
-    (found,) = inferred([trace], None)
+    (found,) = inferred([trace])
     assert found.after == ((), (0,))
     assert found.gaps[1] == trace.calls[1].start - trace.calls[0].end
 
@@ -75,7 +75,7 @@ def test_a_permit_is_no_dependency() -> None:
             calls.append(RecordedCall(str(number), *times, 100 + number, 10))
         calls.sort(key=lambda call: call.start)
         traces.append(RecordedTrace(str(seed), 0, 0, tuple(calls)))
-    found = inferred(traces, None)
+    found = inferred(traces)
     assert not any(after for one in found for after in one.after)
 
 
@@ -86,7 +86,7 @@ def test_an_answer_in_a_prompt_is_a_dependency() -> None:
         RecordedCall("b", 1, 90_000, 1, 1),
         RecordedCall("c", 80_000, 99_000, 1, 1, prompt=f"Sum up: {text}"),
     )
-    (found,) = inferred([RecordedTrace("t", 0, 0, calls)], None)
+    (found,) = inferred([RecordedTrace("t", 0, 0, calls)])
     assert 0 in found.after[2]
     assert 1 not in found.after[2]
 
