@@ -13,7 +13,7 @@ from harness.config.tables import SettingError
 from harness.imports.happens_before import InferredTrace, inferred
 from harness.imports.recognition import recording_of
 from harness.imports.recorded import Recording, UnreadableRecordError
-from harness.imports.replay_files import replay_files, scenario_text
+from harness.imports.replay_files import replay_files, replay_scenario
 from harness.records.errors import InputError, StorageError
 from harness.report.console import Output, say
 from harness.store.run_directory import replace_file
@@ -39,7 +39,7 @@ def import_recorded(options: argparse.Namespace) -> int:
     except SettingError as error:
         raise InputError(f"{data}: {error}") from None
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", target.stem).strip("-.") or "replay"
-    text = scenario_text(name[:64], data.name, content, recording.source, options.in_flight)
+    text = replay_scenario(name[:64], data.name, content, recording.source, options.in_flight)
     _write(target, text.encode())
     for line in _lines(recording, found, content, files.left_out):
         say(Output(), line)

@@ -17,11 +17,11 @@ from itertools import accumulate, pairwise
 from harness.imports.alignment import TimedItem, aligned, gap_cost
 from harness.imports.recorded import RecordedCall, RecordedTrace
 from harness.imports.series_parallel import (
+    CallFork,
     CallTree,
-    Fork,
     ProgramCall,
     dependencies,
-    steps_of,
+    in_steps,
     tree_of_order,
     with_parts,
 )
@@ -269,7 +269,7 @@ def _segments(
         for at, order in enumerate(orders):
             for position, place in enumerate(order):
                 places[at][place + low] = position + low
-    return steps_of(steps), places
+    return in_steps(steps), places
 
 
 def _shifted(low: int, number: int) -> CallTree:
@@ -312,7 +312,7 @@ def _fan_out(
         if sampled == 1:
             break
     if best is None:
-        return Fork(tuple(ProgramCall(at) for at in range(count))), [
+        return CallFork(tuple(ProgramCall(at) for at in range(count))), [
             list(range(count)) for _ in parts
         ]
     _, tree, known, labels = best

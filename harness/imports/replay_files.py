@@ -59,7 +59,7 @@ def replay_files(found: Sequence[InferredTrace]) -> ReplayFiles:
     return ReplayFiles(tuple(workflows), left)
 
 
-def scenario_text(
+def replay_scenario(
     name: str, data: str, content: ReplayData, source: str, in_flight: int | None
 ) -> str:
     """Return the scenario. `in_flight`: of a closed loop; None for the recorded arrivals."""

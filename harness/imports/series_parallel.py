@@ -22,18 +22,18 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Fork:
+class CallFork:
     """Parts that run at the same time and are joined."""
 
     parts: tuple[CallTree, ...]
 
 
-CallTree: TypeAlias = ProgramCall | Steps | Fork
+CallTree: TypeAlias = ProgramCall | Steps | CallFork
 Order: TypeAlias = Collection[tuple[int, int]]
 """Pairs of calls of which the first ended before the second began."""
 
 
-def steps_of(parts: Sequence[CallTree]) -> CallTree:
+def in_steps(parts: Sequence[CallTree]) -> CallTree:
     """Return parts in sequence; a sequence within them is taken apart."""
     flat: list[CallTree] = []
     for part in parts:
@@ -45,8 +45,8 @@ def fork_of(parts: Sequence[CallTree]) -> CallTree:
     """Return parts in parallel; a fan-out within them is taken apart."""
     flat: list[CallTree] = []
     for part in parts:
-        flat += part.parts if isinstance(part, Fork) else [part]
-    return flat[0] if len(flat) == 1 else Fork(tuple(flat))
+        flat += part.parts if isinstance(part, CallFork) else [part]
+    return flat[0] if len(flat) == 1 else CallFork(tuple(flat))
 
 
 def numbers_in(tree: CallTree) -> list[int]:
@@ -61,7 +61,7 @@ def with_parts(tree: CallTree, parts: Callable[[int], CallTree]) -> CallTree:
     if isinstance(tree, ProgramCall):
         return parts(tree.number)
     inner = [with_parts(part, parts) for part in tree.parts]
-    return steps_of(inner) if isinstance(tree, Steps) else fork_of(inner)
+    return in_steps(inner) if isinstance(tree, Steps) else fork_of(inner)
 
 
 def dependencies(tree: CallTree) -> dict[int, frozenset[int]]:
@@ -110,7 +110,7 @@ def _decomposed(
     steps = _connected(members, lambda one: every - related[one] - {one})
     if len(steps) > 1:
         steps.sort(key=lambda step: sum((other, step[0]) in order for other in members))
-        return steps_of([_within(step, order, weights) for step in steps])
+        return in_steps([_within(step, order, weights) for step in steps])
     strength = {pair: weights.get(pair, 0.0) for pair in order}
     side = set(_least_cut(members, strength))
     halves = [[one for one in members if (one in side) == inside] for inside in (True, False)]

@@ -7,8 +7,8 @@ import random
 from harness.imports.happens_before import inferred
 from harness.imports.recorded import RecordedCall, RecordedTrace
 from harness.imports.series_parallel import (
+    CallFork,
     CallTree,
-    Fork,
     ProgramCall,
     Steps,
     dependencies,
@@ -17,7 +17,7 @@ from harness.imports.series_parallel import (
 
 _SECOND = 10**9
 A, B, C, D, E, F = map(ProgramCall, range(6))
-PROGRAM = Steps((A, Fork((B, Steps((C, D)))), E, F))
+PROGRAM = Steps((A, CallFork((B, Steps((C, D)))), E, F))
 
 
 def played(
