@@ -39,11 +39,11 @@ def played(
 
     play(tree, 0.0)
     order = sorted(times, key=lambda one: times[one])
-    calls = tuple(
-        RecordedCall(str(one), *(round(at * _SECOND) for at in times[one]), 100 + one, 10)
-        for one in order
-    )
-    return RecordedTrace(name, 0, 0, calls), order
+    calls = []
+    for one in order:
+        start, end = (round(at * _SECOND) for at in times[one])
+        calls.append(RecordedCall(str(one), start, end, 100 + one, 10))
+    return RecordedTrace(name, 0, 0, tuple(calls)), order
 
 
 def test_ten_runs_show_the_program() -> None:
@@ -71,8 +71,8 @@ def test_a_permit_is_no_dependency() -> None:
             start = free.pop(free.index(min(free)))
             end = start + 5 * chance.lognormvariate(0, 0.8)
             free.append(end)
-            times = round(start * _SECOND), round(end * _SECOND)
-            calls.append(RecordedCall(str(number), *times, 100 + number, 10))
+            begin, done = round(start * _SECOND), round(end * _SECOND)
+            calls.append(RecordedCall(str(number), begin, done, 100 + number, 10))
         calls.sort(key=lambda call: call.start)
         traces.append(RecordedTrace(str(seed), 0, 0, tuple(calls)))
     found = inferred(traces)
