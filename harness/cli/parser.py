@@ -392,7 +392,7 @@ def _add_import(command: _Command) -> None:
         description="Write a scenario that replays recorded calls, and its data file beside it. "
         "FILE: OTLP JSON with spans of model calls, an export of Langfuse, or the Azure LLM "
         "inference trace. Who waited for whom is inferred; docs/import.md states the rules.",
-        epilog="Example: harness import traces.otlp.jsonl -o recorded.toml",
+        epilog="Example: harness import traces.otlp.jsonl -o mine.toml",
     )
     add("file FILE", "file with recorded calls")
     add("-o FILE", "the scenario to write, a .toml file; its data file ends in "

@@ -120,7 +120,7 @@ def read_data(name: str) -> ReplayData:
             raise ValueError(f"it is larger than {MOST_REPLAY_BYTES // 1024**2} MiB")
         return _read(path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
-        problem = "no such file; `harness import FILE` writes it beside the scenario"
+        problem = "no such file; `harness import FILE -o mine.toml` writes it beside the scenario"
     except OSError as error:
         problem = f"cannot be read ({error.strerror}); name a data file of harness import"
     except (ValueError, msgspec.DecodeError) as error:

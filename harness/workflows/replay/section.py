@@ -13,13 +13,14 @@ from harness.workflows.section import WorkflowSection
 
 
 class ReplaySection(WorkflowSection):
-    """Workflows as they were recorded; `harness import` writes the scenario and its data file.
+    """Workflows as they were recorded. `harness import FILE -o mine.toml` writes the scenario and its
+    data file.
 
     Example::
 
         [workflow]
         kind = "replay"
-        data = "recorded.replay.jsonl"
+        data = "mine.replay.jsonl"
     """
 
     kind: Literal["replay"]
