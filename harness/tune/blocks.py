@@ -165,11 +165,7 @@ def _decision(
     now = standing(believed, candidates, required, clean, costs, knowledge.difference)
     attempts = len(records.attempts)
     if now is None:
-        because = "no setting can be recommended: each one misses the SLO"
-        return TuneBlock(
-            block=number, cells=(), leading="", regret=1.0, open=(),
-            ruled_out=(), outlooks=(), attempts=attempts, reason="", end=because,
-        )  # fmt: skip
+        return _with_nothing_known(run, number, contenders, attempts)
     block = TuneBlock(
         block=number, cells=(), leading=now.leading, regret=now.regret, open=now.open,
         ruled_out=now.ruled_out,
@@ -194,6 +190,25 @@ def _decision(
     return _with(
         block, _ordered(run, number, chosen), _reason(now.leading, chosen, is_settling), ""
     )
+
+
+def _with_nothing_known(
+    run: Run, number: int, contenders: Mapping[str, Contender], attempts: int
+) -> TuneBlock:
+    """Return a block while no setting has a value of the objective.
+
+    The trials are repeated if workflows succeed: a percentile needs more of them than a trial has.
+    """
+    able = [name for name, one in contenders.items() if sum(one.good.values()) and not one.excluded]
+    cells = _ordered(run, number, able) if number < run.repeats else ()
+    end = "" if cells else "no setting can be recommended: each one misses the SLO"
+    if able and not cells:
+        end = f"no setting has enough workflows for its percentile after {number} blocks"
+    reason = "the percentile of the objective needs more workflows than a trial has"
+    return TuneBlock(
+        block=number, cells=cells, leading="", regret=1.0, open=cells, ruled_out=(), outlooks=(),
+        attempts=attempts, reason=reason if cells else "", end=end,
+    )  # fmt: skip
 
 
 def _objective_of(run: Run) -> str:
