@@ -28,7 +28,7 @@ def arrivals_text(summary: Summary) -> str:
     planned = _range(value_of(cell.planned_workflows_per_s) for cell in cells)
     configured = _range(cell.configured_workflows_per_s for cell in cells)
     said = f"configured {_written(configured, per)}"
-    if planned != configured:
+    if _written(planned, per) != _written(configured, per):
         said = f"planned {_written(planned, per)} (Poisson, {said})"
     worst = max((cell.arrival_lateness_s for cell in cells), key=lambda late: late.p99 or 0.0)
     late = "none late"
