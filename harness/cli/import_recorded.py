@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.bench.scenario import FEWEST_FOR_P95
 from harness.config.tables import SettingError
 from harness.imports.happens_before import InferredTrace, inferred
 from harness.imports.recognition import recording_of
@@ -39,7 +40,9 @@ def import_recorded(options: argparse.Namespace) -> int:
     except SettingError as error:
         raise InputError(f"{data}: {error}") from None
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", target.stem).strip("-.") or "replay"
-    text = replay_scenario(name[:64], data.name, content, recording.source, options.in_flight)
+    text = replay_scenario(
+        name[:64], data.name, content, recording.source, options.in_flight, FEWEST_FOR_P95
+    )
     _write(target, text.encode())
     for line in _lines(recording, found, content, files.left_out):
         say(Output(), line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_run_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "40 workflows, 240 calls, at most 3 one after another" in capsys.readouterr().out
     data = (tmp_path / "again.replay.jsonl").read_text()
     assert not any(word in data + scenario.read_text() for word in ("ocean", "river", "decompose"))
-    permits = ["--set", "sweep.permits=[4]"]
+    permits = ["--set", "sweep.permits=[4]", "--set", "sweep.repeats=1"]
     assert main(["run", str(scenario), "--dry-run", *permits]) == 0
     assert main(["run", str(scenario), "--out", str(second), "--quiet", *permits]) == 0
     cells = [json.loads((run / "summary.json").read_text())["cells"][0] for run in (first, second)]
@@ -43,7 +44,24 @@ def test_a_run_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert ratio == pytest.approx(1, abs=0.05)
 
 
-def test_a_changed_data_file_is_one_line(
+def test_few_workflows_are_repeated_and_can_be_tuned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"2023-11-16 18:17:{second:02}.0,100,50" for second in (0, 2, 3, 9)]
+    trace, scenario = tmp_path / "azure.csv", tmp_path / "few.toml"
+    trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows, ""]))
+    assert main(["import", str(trace), "-o", str(scenario)]) == 0
+    values = tomllib.loads(scenario.read_text())
+    assert values["load"]["workflows"] == 16
+    out = tmp_path / "run"
+    assert main(["tune", str(scenario), "--out", str(out), "--set", "sweep.permits=[1,4]"]) == 0
+    said = capsys.readouterr()
+    assert "needs more workflows than a trial has" in said.err
+    assert "misses the SLO" not in said.err
+    assert json.loads((out / "summary.json").read_text())["recommendation"]["candidate"]
+
+
+def test_a_missing_data_file_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.toml").write_text(

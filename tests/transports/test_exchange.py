@@ -182,6 +182,12 @@ def test_the_attempt_carries_its_trace_context_and_the_repeat_only_to_the_simula
     named = attempt_headers(make_target(settings={"fan_out": "research"}), make_send())
     assert named["x-harness-phase"] == "research"
     assert live == {"traceparent": context}
+    replayed = Request((Message("user", "the and for"),), lengths=(12, 34))
+    assert (
+        attempt_headers(make_target(), make_send(request=replayed))["x-harness-lengths"] == "12,34"
+    )
+    asked = make_send(request=replayed)
+    assert "x-harness-lengths" not in attempt_headers(make_target(simulated=False), asked)
 
 
 class Clock:

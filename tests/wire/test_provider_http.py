@@ -127,6 +127,29 @@ async def test_a_decomposition_is_valid_json_on_the_wire(tmp_path: Path) -> None
     assert len(set(json.loads(content)["sub_questions"])) == 5
 
 
+async def test_a_request_can_set_the_lengths_of_its_answer(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, profile="deepseek-reasoner", scale=0.001) as provider,
+        openai.AsyncOpenAI(base_url=provider.url, api_key="none", max_retries=0) as client,
+    ):
+        completion = await client.chat.completions.create(
+            model="m",
+            messages=[{"role": "user", "content": "Topic: ocean tides"}],
+            extra_headers={"x-harness-lengths": "12,34"},
+        )
+        with pytest.raises(openai.BadRequestError, match="x-harness-lengths must be two whole"):
+            await client.chat.completions.create(
+                model="m",
+                messages=[{"role": "user", "content": "Topic: ocean tides"}],
+                extra_headers={"x-harness-lengths": "12"},
+            )
+    assert completion.usage is not None
+    assert completion.usage.completion_tokens == 12 + 34
+    details = completion.usage.completion_tokens_details
+    assert details is not None
+    assert details.reasoning_tokens == 12
+
+
 async def test_a_request_over_the_cap_gets_429_with_the_hint_in_real_time(tmp_path: Path) -> None:
     limits = {"concurrency_cap": 1, "retry_after": "2s", "ttft.median": FOREVER}
     async with serving(tmp_path, overrides=limits, scale=0.5) as provider:

@@ -13,8 +13,8 @@ from harness.workflows.section import WorkflowSection
 
 
 class ReplaySection(WorkflowSection):
-    """Workflows as they were recorded. `harness import FILE -o mine.toml` writes the scenario and its
-    data file.
+    """Workflows as they were recorded. `harness import FILE -o mine.toml` writes the scenario and
+    its data file.
 
     Example::
 

@@ -1,0 +1,51 @@
+"""The commands of docs/import.md, on spans of a run."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+from harness.workflows.replay.data_file import ReplayedCall, ReplayedWorkflow
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "import.md").read_text()
+SCENARIO = """
+name = "original"
+[workflow]
+topics = ["ocean tides", "river deltas"]
+[endpoint]
+time = "virtual"
+[load]
+workflows = 8
+in_flight = 2
+[sweep]
+permits = [4]
+"""
+
+
+def test_the_commands_run_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("original.toml").write_text(SCENARIO)
+    assert main(["run", "original.toml", "--out", "original", "--quiet"]) == 0
+    (spans,) = Path("original", "traces").glob("async*.jsonl")
+    spans.rename("traces.otlp.jsonl")
+    block = re.search(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert block is not None
+    commands = re.findall(r"^harness (.+)$", block[1], re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["import", "run", "tune"]
+    for command in commands:
+        assert main(shlex.split(command)) == 0
+    candidates = [
+        json.loads((run / "summary.json").read_text())["recommendation"]["candidate"]
+        for run in sorted(Path("results").iterdir())
+    ]
+    assert len(candidates) == 2
+    assert all(candidates)
+
+
+def test_each_field_of_the_data_file_is_described() -> None:
+    section = DOCUMENT.partition("## The data file\n")[2]
+    for name in (*ReplayedWorkflow.__struct_fields__, *ReplayedCall.__struct_fields__):
+        assert f"`{name}`" in section
