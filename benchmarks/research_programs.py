@@ -9,8 +9,8 @@ and whether the calls are the same. A chunk has 40 tokens: the openai package ta
 each chunk that a program reads, which at this time scale would be much of the makespan. Each
 workflow in Node.js starts a process, which takes 50 ms of real time: it has to be small beside the
 makespan, so it needs a machine that does nothing else. Four workflows of four branches share 8
-permits: which branch waits is decided by milliseconds, and changes single makespans by 4 %. Exits with 1 if an
-interval is not within 0.97 to 1.03, and with 2 without Node.js.
+permits: which branch waits is decided by milliseconds, and changes single makespans by 4 %. Exits
+with 1 if an interval is not within 0.97 to 1.03, and with 2 without Node.js.
 """
 
 from __future__ import annotations
