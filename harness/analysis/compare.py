@@ -194,6 +194,13 @@ class _Families(NamedTuple):
         return self.of_rules if name in self.named else self.of_all
 
 
+_NOTHING_IN_COMMON = {
+    False: "the two runs have no setting in common; sweep the same values in both",
+    True: "no setting has trials in both runs, as a tune tries few; run the settings that they "
+    "recommend with `harness run`, both in [sweep], to compare them",
+}
+
+
 def compare_runs(
     base: Records, new: Records, rules: Sequence[Rule] = (), power: float = USUAL_POWER
 ) -> Comparison:
@@ -212,7 +219,7 @@ def compare_runs(
     both = [cell for cell in one if cell in other]
     if not both:
         refuse_workload(base.run.scenario, new.run.scenario)
-        raise InputError("the two runs have no setting in common; sweep the same values in both")
+        raise InputError(_NOTHING_IN_COMMON[base.run.tuned or new.run.tuned])
     for cell in both:
         refuse_workload(one[cell].records.scenario, other[cell].records.scenario)
     seen = {cell: _look(one[cell], other[cell], paired=paired) for cell in both}

@@ -122,12 +122,20 @@ def decide(after: Callable[[int], Sequence[Contender]], rules: Rules, repeats: i
 
 
 def look(
-    contenders: Sequence[Contender], rules: Rules, repeats: int, dropped: Mapping[str, int]
+    contenders: Sequence[Contender],
+    rules: Rules,
+    repeats: int,
+    dropped: Mapping[str, int],
+    proofs: Mapping[str, Proof] | None = None,
 ) -> Judgement:
-    """Return the decision at one look. `dropped`: by earlier looks, as in `Judgement`."""
+    """Return the decision at one look. `dropped`: by earlier looks, as in `Judgement`.
+
+    `proofs`: of the success rates, where the contenders are not all cells that were measured.
+    """
     level = rules.looks.level(repeats)
     contenders = with_unused_policies_as_one(contenders)
-    proofs = success_proofs(contenders, rules, level)
+    if proofs is None:
+        proofs = success_proofs(contenders, rules, level)
     able = [
         one
         for one in contenders

@@ -36,7 +36,7 @@ def tune_summary(
         steps=tuple(_steps(records.tune, len(records.attempts))),
         attempts=len(records.attempts),
         grid_repeats=FULL_GRID_REPEATS,
-        grid_attempts=round(FULL_GRID_REPEATS * sum(_attempts_of_trials(records))),
+        grid_attempts=_attempts_of_grid(records),
         changed=changed,
     )
 
@@ -47,7 +47,9 @@ def _settings(
     known, reasons = _latest_outlooks(records.tune), _reasons(records.tune, found)
     work = next((block.work for block in reversed(records.tune) if block.work), ())
     candidate = None if found.candidate is None else contenders[found.candidate]
-    base = None if candidate is None else _for_all_work(candidate, work) or _as_it_was(candidate)
+    base = None
+    if candidate is not None:
+        base = _for_all_work(candidate, work) if work else _as_it_was(candidate)
     for info in records.candidates:
         setting = TunedSetting(info=info)
         own, outlook, reason = contenders.get(info.id), known.get(info.id), reasons.get(info.id)
@@ -143,11 +145,17 @@ def _steps(blocks: Sequence[TuneBlock], attempts: int) -> Iterator[TuneStep]:
         )
 
 
+def _attempts_of_grid(records: Dataset) -> int:
+    """Return about how many attempts all settings would take; 0 where a setting's are not known."""
+    trials = list(_attempts_of_trials(records))
+    return round(FULL_GRID_REPEATS * sum(trials)) if all(trials) else 0
+
+
 def _attempts_of_trials(records: Dataset) -> Iterator[float]:
-    """Yield how many attempts one trial of each setting takes.
+    """Yield how many attempts one trial of each setting takes; 0 if it is not known.
 
     As measured, without trials that were interrupted or resumed; or else as the twin of the tune
-    expects; without a twin, one for each call.
+    expects; without a twin, one for each call, if a workflow has succeeded.
     """
     warm_up: int = records.run.scenario["load"]["warmup_calls"] or 0
     calls: dict[str, list[float]] = {}
@@ -166,7 +174,7 @@ def _attempts_of_trials(records: Dataset) -> Iterator[float]:
         else:
             counts = calls.get(_workflow_of(info)) or every
             workflows: int = records.run.cell_scenario(info)["load"]["workflows"]
-            yield warm_up + workflows * (float(np.mean(counts)) if counts else 0.0)
+            yield warm_up + workflows * float(np.mean(counts)) if counts else 0.0
 
 
 def _workflow_of(info: CellInfo) -> str:

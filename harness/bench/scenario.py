@@ -228,6 +228,8 @@ def sweep_objection(key: str, section: type[Section] = Sweep) -> str | None:
     if key in SWEPT_SECTIONS:
         return f'write the whole dotted key in quotes: "{key}.KEY" = ["a", "b"]'
     own = tuple(section.model_fields)
+    if section is not Sweep and key in ("mode", "permit_scope"):
+        return "is a key of [sweep], whose values a tune chooses from, too; write it there"
     close = nearest(parts[0] if len(parts) > 1 else key, (*own, *SWEPT_SECTIONS))
     return (
         f"unknown key{close}; use one of {', '.join(own)}, or a dotted key "

@@ -42,6 +42,7 @@ from harness.engine.program_limits import (
     OWN_TIME_EXCEEDED,
     exited,
     made_no_call,
+    raised_unusual,
 )
 from harness.records.clock import SECOND, ReadClock
 
@@ -179,6 +180,10 @@ class HostedRun:
             result = HostedResult(error=HostedEndedError(OWN_TIME_EXCEEDED))
         except asyncio.CancelledError:
             result = HostedResult(error=HostedEndedError(CANCELLED_ITSELF))
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # without a result the workflow would never end
+            result = HostedResult(error=HostedEndedError(raised_unusual(error)))
         if not self.ended.done():
             self.ended.set_result(result)
 

@@ -16,6 +16,12 @@ def exited(code: object) -> str:
     return f"the program called sys.exit({code!r})"
 
 
+def raised_unusual(error: BaseException) -> str:
+    """Return what ended a program that raised a class of its own that is no Exception."""
+    text = " ".join(str(error).split())
+    return f"the program raised {type(error).__name__}, which is no Exception: {text}"
+
+
 def made_no_call(seconds: float) -> str:
     """Return what ended a program that has waited for something that is no call."""
     return (

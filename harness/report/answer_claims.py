@@ -10,12 +10,13 @@ from typing import Literal, NamedTuple, assert_never
 
 from harness.analysis.model import Cell, Preference, Rival, Summary
 from harness.analysis.settings import identity, swept_keys, varying
+from harness.records.schema import CellInfo
 from harness.records.settings import one_at_a_time
 from harness.report.tune_proof import TuneProof, tune_proof
 from harness.report.wording import change_in_percent, counted, ended, is_one, kept, number, percent
 
 
-def in_words(cell: Cell, cells: Sequence[Cell], but: str = "") -> str:
+def in_words(cell: Cell, cells: Sequence[CellInfo | Cell], but: str = "") -> str:
     """Return how a cell differs from others: `8 async calls at once with retry policy x`.
 
     `but`: the name of a setting that is left out.
@@ -196,7 +197,7 @@ def _lead_in_trials(proof: TuneProof, summary: Summary) -> str:
     better = f"{words.better}{words.for_whom} by more than {percent(summary.margin)}"
     if not proof.compared:
         no_other = (
-            f"a twin of the provider expects none to be {better}" if proof.by_twin
+            f"a twin of the provider expects none to be {better}" if proof.by_twin or proof.apart
             else f"none was {better} in a few trials"
         )  # fmt: skip
         return f" (proven), and of the others that keep as much, {no_other} (not proven)"
@@ -303,7 +304,7 @@ def what_would_prove_it(summary: Summary) -> str:
         return f"no practical number of {noun}s would prove {it}"
     repeats = counted(settles.max_repeats, noun)
     if settles.by_resuming:
-        return f"going on with this {run} would probably prove {it} after at most {repeats}"
+        return f"going on with this {run} would probably prove {it} with at most {repeats} in all"
     if settles.at_least:
         return f"a new {run} needs at least {repeats} to prove {it}"
     return f"a new {run} of at most {repeats} would probably prove {it}"

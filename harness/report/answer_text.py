@@ -33,6 +33,7 @@ from harness.report.tune_text import changed_provider
 from harness.report.wording import (
     cell_labels,
     change_in_percent,
+    could_be_chosen,
     ended,
     in_seconds,
     kept,
@@ -109,7 +110,7 @@ def _permits(summary: Summary) -> RunAnswer:
     cell = candidate_of(summary)
     if cell is None:
         return _undecided(summary)
-    what, faster = in_words(cell, summary.cells), _over_sync(cell, summary)
+    what, faster = in_words(cell, could_be_chosen(summary)), _over_sync(cell, summary)
     if len(summary.cells) == 1:
         return RunAnswer(
             f"Only one setting ran, so there is nothing to choose: {_kept_share(cell)}.",

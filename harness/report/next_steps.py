@@ -76,7 +76,7 @@ def next_steps(summary: Summary, directory: Path, rerun: Rerun | None) -> list[S
         purpose = "go on until it is proven" if is_enough else "go on with it"
         steps.append(Step(f"harness run --resume {run}{more}", purpose))
     failed = Step(f"harness trace {run} --failed", "why workflows failed")
-    if not any(map(kept, summary.cells)):
+    if any(map(lost, summary.cells)) and not any(map(kept, summary.cells)):
         steps.append(failed)
     if rerun is not None:
         steps += _reruns(summary, rerun)

@@ -32,6 +32,7 @@ from harness.report.wording import (
     bottleneck_text,
     cell_labels,
     code_heading,
+    could_be_chosen,
     counted,
     in_reading_order,
     is_equal_work,
@@ -230,7 +231,9 @@ def _recommendation(summary: Summary, width: int) -> Iterator[str]:
     labels = {name: label.replace(" ", "\u00a0") for name, label in known.items()}
     cell = next((cell for cell in summary.cells if cell.id == advice.candidate), None)
     heading = recommendation_heading(summary)
-    said = f"{heading}: {spoken(cell, summary.cells)}. {proven_text(summary)}" if cell else heading
+    said = heading
+    if cell is not None:
+        said += f": {spoken(cell, could_be_chosen(summary))}. {proven_text(summary)}"
     yield from wrapped(said)
     for because in advice.because:
         yield from wrapped(with_labels(because, labels), "  - ")

@@ -14,13 +14,15 @@ class TuneProof(NamedTuple):
     """The settings of a proven tune besides the recommended one, by why they are not recommended.
 
     `compared`: trials prove that they are not better by more than the margin. `after_trials`: ruled
-    out after trials that are no proof. `slower` and `failing`: ruled out by a twin of the provider,
-    without a trial. Those that trials excluded, and those that do the same as another one, are not
-    counted.
+    out after trials that are no proof; `apart`: of these, those that have no block in common with
+    the recommended one, so that a twin of the provider compares them. `slower` and `failing`: ruled
+    out by a twin of the provider, without a trial. Those that trials excluded, and those that do
+    the same as another one, are not counted.
     """
 
     compared: int
     after_trials: int
+    apart: int
     slower: Sequence[TunedSetting]
     failing: Sequence[TunedSetting]
 
@@ -45,9 +47,11 @@ def tune_proof(summary: Summary) -> TuneProof | None:
     tried = [one for one in others if one.trials and one.info.id not in broken]
     untried = [one for one in others if not one.trials]
     rivals = {rival.cell for rival in advice.rivals}
+    guessed = [one for one in tried if one.ruled_out in ("slower", "slo")]
     return TuneProof(
         compared=sum(one.ruled_out in (None, "dropped") and one.info.id in rivals for one in tried),
-        after_trials=sum(one.ruled_out in ("slower", "slo") for one in tried),
+        after_trials=len(guessed),
+        apart=sum(one.against is None for one in guessed),
         slower=[one for one in untried if one.ruled_out == "slower"],
         failing=[one for one in untried if one.ruled_out == "slo"],
     )
@@ -75,6 +79,11 @@ def ruled_out_text(summary: Summary) -> str:
     if not proof.by_twin:
         few = counted(proof.after_trials, "setting")
         was = "was" if proof.after_trials == 1 else "were"
+        if proof.apart == proof.after_trials:
+            their = "its trials are" if proof.apart == 1 else "their trials are"
+            return (
+                f"A twin of the provider ruled out {few}: {their} in other blocks, with other work."
+            )
         return f"{few} {was} ruled out after a few trials, too few for a proof."
     details = "; ".join(_by_how_much(proof, summary))
     said = f"A twin of the provider ruled out {counted(proof.by_twin, 'setting')} without a trial"

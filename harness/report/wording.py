@@ -230,7 +230,14 @@ def with_labels(text: str, labels: Mapping[str, str]) -> str:
     return re.sub(whole, lambda found: labels[found.group()], text) if ids else text
 
 
-def spoken(cell: Cell, cells: Sequence[Cell]) -> str:
+def could_be_chosen(summary: Summary) -> Sequence[CellInfo | Cell]:
+    """Return the settings among which a run chooses; those of a tune need not have a trial."""
+    if summary.tune is None:
+        return summary.cells
+    return [*summary.cells, *(one.info for one in summary.tune.settings)]
+
+
+def spoken(cell: Cell, cells: Sequence[CellInfo | Cell]) -> str:
     """Return the name of a cell in a sentence: `async with 8 permits and retry full-jitter`."""
     different = varying(cells)
     several = [] if one_at_a_time(cell.mode) else [with_permits(cell)]

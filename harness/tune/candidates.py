@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 
 from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import validated
 from harness.records.errors import InputError
+
+MOST_SETTINGS = 1000
+"""The most settings that a tune chooses from."""
 
 
 def tune_scenario(scenario: Scenario, where: str, overrides: Sequence[str] = ()) -> Scenario:
@@ -19,6 +23,12 @@ def tune_scenario(scenario: Scenario, where: str, overrides: Sequence[str] = ())
     """
     values, own = scenario.model_dump(mode="json"), scenario.tune.axes
     sweep = {**values["sweep"], **own}
+    settings = math.prod(len(one) for one in sweep.values() if isinstance(one, list))
+    if settings > MOST_SETTINGS:
+        raise InputError(
+            f"{where}: tune: {settings:,} settings can be chosen, more than {MOST_SETTINGS:,}, each "
+            "of which every forecast plays; name fewer values"
+        )
     sweep |= {"repeats": "auto", "max_repeats": scenario.tune.max_blocks}
     moved = [re.sub(r"^\s*tune\.", "sweep.", override) for override in overrides]
     try:

@@ -18,6 +18,8 @@ from harness.analysis.decision import (
     share_proofs,
 )
 from harness.analysis.looks import growing_looks, one_look
+from harness.analysis.tuned import decide_tune
+from harness.records.tune_blocks import TuneBlock, TuneRuledOut
 
 _N = TypeVar("_N", int, float)
 
@@ -249,3 +251,24 @@ def test_without_an_slo_each_cell_is_compared_with_every_other_one(
     counts = {str(at): ShareCounts(one, 80, 1.0) for at, one in enumerate(good)}
     found = share_proofs(counts, Rules(None, 0.02, 0.05, one_look(1)), 1.0)
     assert tuple(found[name] for name in counts) == proofs
+
+
+def test_a_setting_that_a_tune_ruled_out_still_shows_how_many_workflows_can_be_kept() -> None:
+    """Without an SLO; a winner that is compared with failing settings alone would prove nothing."""
+    fast, failing = contender("fast", BASE[:3]), contender("failing", 0.9 * BASE[:3], failures=9)
+    failing = failing._replace(good=dict.fromkeys(range(3), 12))
+    slow = contender("slow", 2 * BASE[:1])
+    block = TuneBlock(
+        block=3, cells=(), leading="fast", regret=0.0, open=(), outlooks=(), attempts=0, reason="",
+        ruled_out=(TuneRuledOut(cell="slow", because="slower", bound=1.5),),
+    )  # fmt: skip
+
+    def decided(*cells: Contender) -> Judgement:
+        rules = Rules(asked=None, margin=0.02, success_margin=0.05, looks=one_look(3))
+        return decide_tune(lambda count: until(cells, count), rules, 3, [block])
+
+    assert decided(fast, failing).proofs["fast"] == "proven"
+    found = decided(fast, failing, slow)
+    assert (found.state, found.cell, found.proofs["fast"]) == ("leading", None, "open")
+    more = fast._replace(good=dict.fromkeys(range(3), 25), tried=dict.fromkeys(range(3), 25))
+    assert (decided(more, failing, slow).state, more.good[0]) == ("proven", 25)

@@ -150,7 +150,7 @@ def test_a_header_names_the_phase_of_a_call(tmp_path: Path) -> None:
 
     with serving(answer) as server:
         ended = ran(tmp_path, program, live(server))
-    assert ended.calls == [("plan", 1, "ok"), ("plan", 2, "ok"), ("chat", 1, "ok")]
+    assert ended.calls == [("chat", 1, "ok"), ("plan", 1, "ok"), ("plan", 2, "ok")]
     assert all("x-harness-phase" not in seen.headers for seen in server.seen)
     refused = output(ended).splitlines()[2]
     assert refused.startswith("400 ")

@@ -315,6 +315,9 @@ def test_exceptions_and_exits_of_the_program_fail_its_workflow(tmp_path: Path) -
 
         count = 0
 
+        class Unusual(BaseException):
+            pass
+
         async def main():
             global count
             count += 1
@@ -322,15 +325,19 @@ def test_exceptions_and_exits_of_the_program_fail_its_workflow(tmp_path: Path) -
                 raise ValueError("two\\nlines")
             if count == 2:
                 sys.exit(4)
+            if count == 3:
+                raise Unusual("one\\nmore")
             print("x" * 100_000)
             return count
     """
     with serving(always(EMBEDDED)) as server:
-        ran = measured(tmp_path, server, program, load__workflows=3)
-    first, second, third = ran.errors
+        ran = measured(tmp_path, server, program, load__workflows=4)
+    first, second, third, fourth = ran.errors
     assert first is not None
-    assert first.startswith("ValueError: two lines (mine.py, line 10)")
-    assert (second, third) == ("the program called sys.exit(4)", None)
+    assert first.startswith("ValueError: two lines (mine.py, line 13)")
+    assert second == "the program called sys.exit(4)"
+    assert third == "the program raised Unusual, which is no Exception: one more"
+    assert fourth is None
 
 
 def test_a_program_that_never_ends_is_ended(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_a_run_whose_rest_is_enough_is_resumed_and_not_run_again() -> None:
     said = advice("leading", IDS[2], settles_with=settles)
     summary = make_summary(IDS, recommendation=said, status="partial", planned_workflows=None)
     reason = run_answer(summary).reason
-    assert "going on with this run would probably prove it after at most 36 repeats" in reason
+    assert "going on with this run would probably prove it with at most 36 repeats in all" in reason
     first, *others = next_steps(summary, HERE, Rerun("mine.toml"))
     assert (first.command, first.purpose) == (
         f"harness run --resume {HERE}", "go on until it is proven"

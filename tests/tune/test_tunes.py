@@ -136,7 +136,12 @@ def test_a_tune_does_not_choose_a_client(
             'tune."workflow.sub_questions"=[0]',
             '--set tune."workflow.sub_questions"[0] = 0: must be 1 to 1000 branches',
         ),
-        ('tune.mode=["async"]', "tune.mode: unknown key; use one of permits, retry, max_blocks"),
+        (
+            'tune.mode=["async"]',
+            "tune.mode: is a key of [sweep], whose values a tune chooses from, too; write it",
+        ),
+        (f'tune."load.in_flight"={list(range(1, 61))}', "1,440 settings can be chosen, more than"),
+        ("tune.repeats=3", "tune.repeats: unknown key; use one of permits, retry, max_blocks"),
         ("sweep.permits=[0]", "sweep.permits[0] = 0: must be at least 1"),
     ],
 )

@@ -358,9 +358,29 @@ def test_an_answer_tells_what_trials_prove_from_what_a_twin_rules_out(summary: S
     assert "none was faster by more than 2\u00a0% in a few trials (not proven)" in few.sentence
     assert "1 setting was ruled out after a few trials, too few for a proof." in few.reason
 
+    shared = proven(summary, **{number[TRIED[2]]: ("slower", 1.4)})
+    assert shared.tune is not None
+    alone = [replace(one, against=None) for one in shared.tune.settings]
+    apart = replace(shared, tune=replace(shared.tune, settings=tuple(alone)))
+    assert "a twin of the provider expects none to be faster" in run_answer(apart).sentence
+    assert (
+        "A twin of the provider ruled out 1 setting: its trials are in other blocks"
+        in run_answer(apart).reason
+    )
+
     whole = run_answer(proven(summary))
     assert "twin" not in whole.sentence + whole.reason
     assert "(both proven)" in whole.sentence
+
+
+def test_the_answer_names_each_key_that_could_have_been_chosen(summary: Summary) -> None:
+    """Also where the settings that were tried do not differ in it."""
+    assert summary.tune is not None
+    assert "permit per attempt" not in run_answer(proven(summary)).sentence
+    other = summary.tune.settings[0]
+    other = replace(other, info=replace(other.info, id="other", permit_scope="call"), trials=0)
+    tune = replace(summary.tune, settings=(*summary.tune.settings, other))
+    assert "permit per attempt" in run_answer(replace(proven(summary), tune=tune)).sentence
 
 
 def test_the_recommendation_says_which_lead_trials_do_not_prove(summary: Summary) -> None:

@@ -15,6 +15,7 @@ from harness.report.tables import Column, Subject, Table
 from harness.report.tune_proof import proven_text
 from harness.report.wording import (
     code_heading,
+    could_be_chosen,
     dropped_text,
     ended,
     number,
@@ -53,7 +54,7 @@ def answer(about: Subject) -> AnswerSection:
     recommended = next(filter(about.is_recommended, about.cells), None)
     heading = recommendation_heading(summary)
     if recommended:
-        heading += f": {spoken(recommended, summary.cells)}"
+        heading += f": {spoken(recommended, could_be_chosen(summary))}"
     warnings = [sentence(about.named(warning)) for warning in warnings_of(summary)]
     return AnswerSection(
         found.sentence,
