@@ -26,8 +26,8 @@ def tune_scenario(scenario: Scenario, where: str, overrides: Sequence[str] = ())
     settings = math.prod(len(one) for one in sweep.values() if isinstance(one, list))
     if settings > MOST_SETTINGS:
         raise InputError(
-            f"{where}: tune: {settings:,} settings can be chosen, more than {MOST_SETTINGS:,}, each "
-            "of which every forecast plays; name fewer values"
+            f"{where}: tune: {settings:,} settings can be chosen, more than {MOST_SETTINGS:,}, and "
+            "every forecast plays each of them; name fewer values"
         )
     sweep |= {"repeats": "auto", "max_repeats": scenario.tune.max_blocks}
     moved = [re.sub(r"^\s*tune\.", "sweep.", override) for override in overrides]
