@@ -9,15 +9,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
 
 from harness.imports.series_parallel import CallTree, dependencies
 
-_BEAM = 24
+_BEAM = 48
 _UNDUE = 12.0
 """The cost of a call that began before any that it waits for had ended."""
 _UNFINISHED = 2.0
 """The cost of each other one that had not ended."""
+
+
+Traits: TypeAlias = tuple[float, ...]
+"""What tells items apart beside their starts: logarithms of time and tokens."""
+
+_FEW = 2
+"""From more runs than these, it is known how much a trait differs at one place."""
+_UNKNOWN = 0.5
+"""The weight of a trait before that."""
+_LEAST_SPREAD = 0.02
+_MOST_APART = 16.0
 
 
 class TimedItem(NamedTuple):
@@ -43,29 +56,33 @@ class _Way(NamedTuple):
 
 
 def aligned(
-    tree: CallTree, labels: Sequence[str], run: Sequence[TimedItem], begin: int, scale: float
-) -> tuple[float, list[int]] | None:
+    tree: CallTree, labels: Sequence[str], run: Sequence[TimedItem], begin: int, scale: float,
+    unlike: Sequence[Sequence[float]],
+) -> tuple[float, list[int]] | None:  # fmt: skip
     """Return the cost, and the place in the tree of each item of a run; None if none fits.
 
     `labels`: of the places. `begin`: when the first places were due. `scale`: a usual gap.
+    `unlike`: for each item, the cost of each place, by what its calls are like in other runs.
     """
     needs = dependencies(tree)
     alike = _alike(needs, labels)
     ways = [_Way(0.0, (), {})]
-    for item in run:
+    for at, item in enumerate(run):
         grown: list[_Way] = []
         for way in ways:
             tried: set[object] = set()
             for place, before in needs.items():
-                if place in way.ends or labels[place] != item.label or alike[place] in tried:
+                if place in way.ends or labels[place] != item.label:
                     continue
-                tried.add(alike[place])
+                if (alike[place], unlike[at][place]) in tried:
+                    continue
+                tried.add((alike[place], unlike[at][place]))
                 ended = [
                     way.ends[one]
                     for one in before
                     if way.ends.get(one, item.start + 1) <= item.start
                 ]
-                cost = way.cost + _UNFINISHED * (len(before) - len(ended))
+                cost = way.cost + unlike[at][place] + _UNFINISHED * (len(before) - len(ended))
                 if before and not ended:
                     cost += _UNDUE
                 else:
@@ -74,6 +91,36 @@ def aligned(
         grown.sort(key=lambda way: way.cost)
         ways = grown[:_BEAM]
     return (ways[0].cost, list(ways[0].taken)) if ways else None
+
+
+def unlike_places(
+    traits: Sequence[Sequence[Traits]], orders: Sequence[Sequence[int] | None], own: int
+) -> list[list[float]]:
+    """Return for each item of the run `own` how unlike it is to the items at each place.
+
+    `traits`: of the items of each run. `orders`: their places, None while they are unknown; those
+    of the run itself are left out, if there are others. A trait that differs as much at one place
+    as it does between places says nothing.
+    """
+    count = len(traits[own])
+    known = [at for at, order in enumerate(orders) if order is not None]
+    known = [at for at in known if at != own] or known
+    every = np.array([traits[at] for at in known])
+    placed = np.empty_like(every)
+    for at, run in enumerate(known):
+        order = orders[run]
+        assert order is not None
+        placed[at, list(order)] = every[at]
+    middle = placed.mean(axis=0)
+    whole = every.std(axis=(0, 1)) + _LEAST_SPREAD
+    within = placed.std(axis=0).mean(axis=0) if len(known) > _FEW else whole
+    spread = np.clip(within, _LEAST_SPREAD, whole)
+    mine = np.array(traits[own])
+    apart = (mine[:, None, :] - middle[None, :, :]) / spread
+    weight = 1.0 - (spread / whole) ** 2 if len(known) > _FEW else np.full_like(whole, _UNKNOWN)
+    costs = 0.5 * (np.minimum(apart**2, _MOST_APART) * weight).sum(axis=2)
+    assert costs.shape == (count, count)
+    return [[float(cost) for cost in row] for row in costs]
 
 
 def _alike(needs: dict[int, frozenset[int]], labels: Sequence[str]) -> dict[int, object]:

@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
-from harness.imports.alignment import TimedItem, aligned, gap_cost
+import numpy as np
+
+from harness.imports.alignment import TimedItem, Traits, aligned, gap_cost, unlike_places
 from harness.imports.recorded import RecordedCall, RecordedTrace
 from harness.imports.series_parallel import (
     CallFork,
@@ -25,6 +28,7 @@ from harness.imports.series_parallel import (
     tree_of_order,
     with_parts,
 )
+from harness.imports.tree_search import GapCosts, best_near
 
 _TOLERANCE = 5_000
 """Nanoseconds by which a call may begin before the end of one that it waited for."""
@@ -32,7 +36,7 @@ _MOST_RUNS = 12
 """How many runs of a program show its structure; the others follow it."""
 _MOST_STARTS = 4
 """From how many runs the structure is sought."""
-_ROUNDS = 3
+_ROUNDS = 4
 _TRIGGER = 3.0
 """The weight of one run in which a call began right after another."""
 _MOST_EXCESS = 1.5
@@ -123,9 +127,13 @@ def _programs(runs: Sequence[RecordedTrace], scale: float) -> list[_Found]:
         return together
     found = []
     for run, names, items, common in zip(runs, labels, every, together, strict=True):
+        cost, most = _cost(run, common, scale), _MOST_EXCESS * len(run.calls)
+        is_possible = _is_possible(run, common)
+        if is_possible and cost <= most:
+            found.append(common)
+            continue
         (alone,) = _inferred_level([run], [names], [items], 0, scale)
-        excess = _cost(run, common, scale) - _cost(run, alone, scale)
-        fits = _is_possible(run, common) and excess <= _MOST_EXCESS * len(run.calls)
+        fits = is_possible and cost - _cost(run, alone, scale) <= most
         found.append(common if fits else alone)
     return found
 
@@ -261,15 +269,28 @@ def _segments(
     for low, high in pairwise(bounds):
         parts = [items[low:high] for items in every]
         begins = [
-            run.begin if low == 0 else max(item.end for item in items[:low])
-            for run, items in zip(runs, every, strict=True)
+            items[0].start if low == 0 else max(item.end for item in items[:low]) for items in every
         ]
         tree, orders = _fan_out(runs, parts, begins, scale, len(sample))
         steps.append(with_parts(tree, partial(_shifted, low)))
         for at, order in enumerate(orders):
             for position, place in enumerate(order):
                 places[at][place + low] = position + low
-    return in_steps(steps), places
+    return _improved(in_steps(steps), runs, every, places, scale), places
+
+
+def _improved(
+    tree: CallTree, runs: Sequence[RecordedTrace], every: Sequence[Sequence[_Item]],
+    places: Sequence[dict[int, int]], scale: float,
+) -> CallTree:  # fmt: skip
+    if len(runs) == 1:
+        return tree
+    sample = range(min(len(runs), _MOST_RUNS))
+    timed = [[every[at][places[at][place]] for place in range(len(every[0]))] for at in sample]
+    placed = [[TimedItem(item.start, item.end, item.label) for item in run] for run in timed]
+    if _seen_order(placed, scale).free:
+        return tree
+    return best_near(tree, _gap_costs(placed, [every[at][0].start for at in sample], scale))
 
 
 def _shifted(low: int, number: int) -> CallTree:
@@ -285,6 +306,9 @@ def _fan_out(
     if count == 1:
         return ProgramCall(0), [[0] for _ in parts]
     timed = [[TimedItem(item.start, item.end, item.label) for item in items] for items in parts]
+    traits = [
+        [_traits(run, item) for item in items] for run, items in zip(runs, parts, strict=True)
+    ]
     best: tuple[float, CallTree, list[list[int]], list[str]] | None = None
     for start in range(min(_MOST_STARTS, sampled)):
         labels = [item.label for item in timed[start]]
@@ -293,22 +317,31 @@ def _fan_out(
             return _explained(timed[:sampled], known, begins, scale), known
         orders: list[list[int] | None] = [None] * sampled
         orders[start] = list(range(count))
-        tree = _explained([timed[start]], [orders[start] or []], [begins[start]], scale)
+        tree = _explained([timed[start]], [list(range(count))], [begins[start]], scale)
+        cost = math.inf
         for _ in range(_ROUNDS):
-            found = [aligned(tree, labels, timed[at], begins[at], scale) for at in range(sampled)]
-            if any(one is None for one in found):
+            total, found = 0.0, list[list[int]]()
+            for at in range(sampled):
+                unlike = unlike_places(traits[:sampled], orders, at)
+                match = aligned(tree, labels, timed[at], begins[at], scale, unlike)
+                if match is None:
+                    break
+                total += match[0]
+                found.append(match[1])
+            if len(found) < sampled:
                 break
-            orders = [one[1] for one in found if one is not None]
-            chosen = _explained(timed[:sampled], [one or [] for one in orders], begins, scale)
-            same, tree = chosen == tree, chosen
-            if same:
+            orders = [*found]
+            costs = _gap_costs(_placed(timed[:sampled], found), begins, scale)
+            anew = _explained(timed[:sampled], found, begins, scale)
+            if _seen_order(_placed(timed[:sampled], found), scale).free:
+                tree = anew
+            else:
+                tree = min(anew, best_near(tree, costs), key=costs.of_tree)
+            before, cost = cost, costs.of_tree(tree)
+            if best is None or cost < best[0] - 1e-9:
+                best = (cost, tree, found, labels)
+            if cost >= before - 1e-9:
                 break
-        known = [order for order in orders if order is not None]
-        if len(known) < sampled:
-            continue
-        cost = sum(_cost_of(tree, timed[at], known[at], begins[at], scale) for at in range(sampled))
-        if best is None or cost < best[0] - 1e-9:
-            best = (cost, tree, known, labels)
         if sampled == 1:
             break
     if best is None:
@@ -317,9 +350,37 @@ def _fan_out(
         ]
     _, tree, known, labels = best
     for at in range(sampled, len(parts)):
-        match = aligned(tree, labels, timed[at], begins[at], scale)
+        unlike = unlike_places([*traits[:sampled], traits[at]], [*known[:sampled], None], sampled)
+        match = aligned(tree, labels, timed[at], begins[at], scale, unlike)
         known.append(list(range(count)) if match is None else match[1])
     return tree, known
+
+
+def _traits(run: RecordedTrace, item: _Item) -> Traits:
+    """Return the logarithms of the time of an item, and of what it read and wrote."""
+    calls = [run.calls[number] for number in item.calls]
+    counts = (sum(call.input or 0 for call in calls), sum(call.output or 0 for call in calls))
+    return (math.log1p((item.end - item.start) / 1e6), *map(math.log1p, counts))
+
+
+def _placed(
+    runs: Sequence[Sequence[TimedItem]], orders: Sequence[Sequence[int]]
+) -> list[list[TimedItem]]:
+    """Return the items of each run in the order of their places."""
+    placed = []
+    for run, places in zip(runs, orders, strict=True):
+        by_place = dict(zip(places, run, strict=True))
+        placed.append([by_place[place] for place in range(len(run))])
+    return placed
+
+
+def _gap_costs(
+    placed: Sequence[Sequence[TimedItem]], begins: Sequence[int], scale: float
+) -> GapCosts:
+    zero = np.array(begins[: len(placed)], dtype=np.float64)[:, None]
+    starts = np.array([[item.start for item in run] for run in placed], dtype=np.float64) - zero
+    ends = np.array([[item.end for item in run] for run in placed], dtype=np.float64) - zero
+    return GapCosts(starts, ends, scale)
 
 
 def _explained(
@@ -327,11 +388,30 @@ def _explained(
     scale: float,
 ) -> CallTree:  # fmt: skip
     """Return the tree of aligned runs: of what ended before what in all of them."""
-    count = len(runs[0])
-    placed = []
-    for run, places in zip(runs, orders, strict=True):
-        by_place = dict(zip(places, run, strict=True))
-        placed.append([by_place[place] for place in range(count)])
+    placed = _placed(runs, orders)
+    seen = _seen_order(placed, scale)
+    order = {(a, b) for a, b in seen.order if b not in seen.free}
+    weights = {
+        (a, b): _TRIGGER * seen.triggers[a, b] + _surprise(placed, begins, a, b) for a, b in order
+    }
+    tree = tree_of_order(range(len(runs[0])), order, weights)
+    return tree if seen.free else best_near(tree, _gap_costs(placed, begins, scale))
+
+
+class _SeenOrder(NamedTuple):
+    """What ended before what in all runs, what began right after what, and in how many of them.
+
+    `free`: calls that began right after another one that does not always end before them: they
+    waited for a permit, not for a call.
+    """
+
+    order: set[tuple[int, int]]
+    triggers: Counter[tuple[int, int]]
+    free: set[int]
+
+
+def _seen_order(placed: Sequence[Sequence[TimedItem]], scale: float) -> _SeenOrder:
+    count = len(placed[0])
     order = {
         (a, b)
         for a in range(count)
@@ -353,13 +433,8 @@ def _explained(
                 triggers[last, b] += 1
             else:
                 strange[b] += 1
-    # A call that begins right after another one each time waited for a permit, not for a call.
     free = {b for b in strange if strange[b] > _SHARE_OF_CHANCE * len(placed)}
-    order = {(a, b) for a, b in order if b not in free}
-    weights = {}
-    for a, b in order:
-        weights[a, b] = _TRIGGER * triggers[a, b] + _surprise(placed, begins, a, b)
-    return tree_of_order(range(count), order, weights)
+    return _SeenOrder(order, triggers, free)
 
 
 def _surprise(
