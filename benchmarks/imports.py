@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from random import Random
 from typing import NamedTuple
 
@@ -61,26 +62,24 @@ class _Score(NamedTuple):
 def program(random: Random, is_nested: bool) -> CallTree:
     """Return a program of 2 to 30 calls."""
     while True:
-        counter = iter(range(10_000))
-        tree = _steps(random, counter_next=lambda: next(counter), depth=2, nested=is_nested)
+        tree = _steps(random, count(), 2, is_nested)
         if 2 <= len(numbers_in(tree)) <= _MOST_CALLS:
             return tree
 
 
-def _steps(random: Random, counter_next: object, depth: int, nested: bool) -> CallTree:
-    assert callable(counter_next)
+def _steps(random: Random, numbers: Iterator[int], depth: int, nested: bool) -> CallTree:
     is_top = depth == 2
-    count = random.randint(2, 5) if is_top else random.randint(1, 3) if nested else 1
+    steps = random.randint(2, 5) if is_top else random.randint(1, 3) if nested else 1
     parts: list[CallTree] = []
-    for _ in range(count):
+    for _ in range(steps):
         forks = depth > 0 and (is_top or nested) and random.random() < (0.5 if is_top else 0.3)
         if forks:
             branches = [
-                _steps(random, counter_next, depth - 1, nested) for _ in range(random.randint(2, 4))
+                _steps(random, numbers, depth - 1, nested) for _ in range(random.randint(2, 4))
             ]
             parts.append(CallFork(tuple(branches)))
         else:
-            parts.append(ProgramCall(counter_next()))
+            parts.append(ProgramCall(next(numbers)))
     return in_steps(parts)
 
 
@@ -114,7 +113,7 @@ def measured(case: _Case, seed: int) -> _Score:
         gaps = _drawn(random, usual, 0.7)
         times = played(truth, _drawn(random, medians, case.spread), gaps)
         order = sorted(times, key=lambda call: times[call])
-        calls = []
+        calls: list[RecordedCall] = []
         for call in order:
             start, end = times[call]
             drawn = random.randint(50, 3000), random.randint(20, 800)
@@ -154,7 +153,9 @@ def main() -> None:
         begin = time.perf_counter()
         every = [measured(case, options.seed + at) for at in range(options.programs)]
         seconds = (time.perf_counter() - begin) / options.programs
-        right, wrong, missed = (sum(one[at] for one in every) for at in range(3))
+        right = sum(one.right for one in every)
+        wrong = sum(one.wrong for one in every)
+        missed = sum(one.missed for one in every)
         apart = sorted(value for one in every for value in one.deviations)
         within = apart[int(0.9 * len(apart))]
         print(

@@ -320,13 +320,12 @@ def _fan_out(
         tree = _explained([timed[start]], [list(range(count))], [begins[start]], scale)
         cost = math.inf
         for _ in range(_ROUNDS):
-            total, found = 0.0, list[list[int]]()
+            found: list[list[int]] = []
             for at in range(sampled):
                 unlike = unlike_places(traits[:sampled], orders, at)
                 match = aligned(tree, labels, timed[at], begins[at], scale, unlike)
                 if match is None:
                     break
-                total += match[0]
                 found.append(match[1])
             if len(found) < sampled:
                 break
