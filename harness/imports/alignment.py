@@ -69,14 +69,14 @@ def aligned(
     ways = [_Way(0.0, (), {})]
     for at, item in enumerate(run):
         grown: list[_Way] = []
+        likeliest = sorted(needs, key=unlike[at].__getitem__)
         for way in ways:
             tried: set[object] = set()
-            for place, before in needs.items():
-                if place in way.ends or labels[place] != item.label:
+            for place in likeliest:
+                if place in way.ends or labels[place] != item.label or alike[place] in tried:
                     continue
-                if (alike[place], unlike[at][place]) in tried:
-                    continue
-                tried.add((alike[place], unlike[at][place]))
+                tried.add(alike[place])
+                before = needs[place]
                 ended = [
                     way.ends[one]
                     for one in before
