@@ -23,7 +23,7 @@ from harness.imports.series_parallel import (
     numbers_in,
 )
 
-Times = npt.NDArray[np.float64]
+CallTimes = npt.NDArray[np.float64]
 """One row for each run, one column for each call: nanoseconds since the step began."""
 
 _TOLERANCE = 5_000
@@ -36,7 +36,7 @@ _IMPOSSIBLE = 100.0
 class GapCosts:
     """The costs of the calls of aligned runs. `scale`: a usual gap, in nanoseconds."""
 
-    def __init__(self, starts: Times, ends: Times, scale: float) -> None:
+    def __init__(self, starts: CallTimes, ends: CallTimes, scale: float) -> None:
         self._starts, self._ends, self._scale = starts, ends, scale
         self._known: dict[tuple[int, frozenset[int]], float] = {}
 
@@ -101,7 +101,7 @@ def best_near(tree: CallTree, costs: GapCosts) -> CallTree:
         return tree
     cost = costs.of_tree(tree)
     for _ in range(_MOST_MOVES):
-        better = ((costs.of_tree(one), one) for one in changes(tree))
+        better = ((costs.of_tree(one), one) for one in changed_trees(tree))
         found = next((pair for pair in better if pair[0] < cost - 1e-9), None)
         if found is None:
             break
@@ -109,13 +109,13 @@ def best_near(tree: CallTree, costs: GapCosts) -> CallTree:
     return tree
 
 
-def changes(tree: CallTree) -> Iterator[CallTree]:
+def changed_trees(tree: CallTree) -> Iterator[CallTree]:
     """Yield the trees that differ from one in what one branch waits for, or is waited for by."""
     if isinstance(tree, ProgramCall):
         return
     make = in_steps if isinstance(tree, Steps) else fork_of
     for at, part in enumerate(tree.parts):
-        for other in changes(part):
+        for other in changed_trees(part):
             yield make([*tree.parts[:at], other, *tree.parts[at + 1 :]])
     pairs = _of_steps(tree.parts) if isinstance(tree, Steps) else _of_fork(tree.parts)
     yield from pairs
