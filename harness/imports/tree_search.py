@@ -23,7 +23,7 @@ from harness.imports.series_parallel import (
     numbers_in,
 )
 
-CallTimes = npt.NDArray[np.float64]
+AlignedTimes = npt.NDArray[np.float64]
 """One row for each run, one column for each call: nanoseconds since the step began."""
 
 _TOLERANCE = 5_000
@@ -36,7 +36,7 @@ _IMPOSSIBLE = 100.0
 class GapCosts:
     """The costs of the calls of aligned runs. `scale`: a usual gap, in nanoseconds."""
 
-    def __init__(self, starts: CallTimes, ends: CallTimes, scale: float) -> None:
+    def __init__(self, starts: AlignedTimes, ends: AlignedTimes, scale: float) -> None:
         self._starts, self._ends, self._scale = starts, ends, scale
         self._known: dict[tuple[int, frozenset[int]], float] = {}
 
