@@ -83,9 +83,9 @@ def check(
     for trial in records.trials:
         if not trial.interrupted:
             done = by_trial[trial.cell, trial.repeat]
-            assert done == scenario.load.workflows, "a trial that is recorded has its workflows"
+            assert done == scenario.load.planned, "a trial that is recorded has its workflows"
     if records.run.status == "complete":
-        planned = len(expand(scenario)) * scenario.sweep.most_repeats * scenario.load.workflows
+        planned = len(expand(scenario)) * scenario.sweep.most_repeats * scenario.load.planned
         assert len(ended) == planned, "no workflow is lost"
 
 

@@ -39,7 +39,8 @@ def _missing_in(cell: CellRecords) -> Iterator[tuple[str, int]]:
     planned = cell.scenario["load"]["workflows"]
     ended = Counter(workflow.repeat for workflow in cell.workflows)
     whole = [at for at, trial in cell.trials.items() if not trial.interrupted]
-    yield "workflow", sum(max(0, planned - ended[repeat]) for repeat in whole)
+    if planned is not None:  # as it is but for a gateway
+        yield "workflow", sum(max(0, planned - ended[repeat]) for repeat in whole)
     size = len(cell.groups)
     calls, attempts = (table.column("number") for table in (cell.calls, cell.attempts))
     said = np.bincount(calls, cell.calls.column("attempts"), size)

@@ -107,7 +107,7 @@ def _is_unverified(endpoint: Mapping[str, Any]) -> bool:
 
 
 def _planned(run: Run) -> int | None:
-    if run.tuned or run.scenario["sweep"]["repeats"] == "auto":
+    if run.tuned or run.serves_requests or run.scenario["sweep"]["repeats"] == "auto":
         return None
     workflows: int = run.scenario["load"]["workflows"]
     return len(run.cells) * run.repeats * workflows

@@ -32,6 +32,7 @@ from harness.records.keys import WARM_UP, CallKey, WorkflowKey
 from harness.records.schema import CellInfo
 from harness.records.settings import cell_id, one_at_a_time, split_key, value_slugs
 from harness.workflows.execution import run_workflow
+from harness.workflows.gateway import serve_requests
 
 if TYPE_CHECKING:
     from harness.bench.resume import RunProgress
@@ -178,6 +179,10 @@ def trial_program(
     `agree`: when all shares begin, if `together` does not say it.
     """
     run, mine = begun.run, cell_scenario(begun.scenario, cell)
+    if mine.workflow.is_gateway:
+        assert begun.gateway is not None, "only harness gateway runs it"
+        first = WorkflowKey(cell.id, repeat, 0, run.execution)
+        return serve_requests(begun.gateway, terms(mine, cell), mine.plan, first)
     withheld = secret_variables(begun.scenario) if mine.workflow.is_process else ()
     every = starts(mine, cell, repeat, run.run_id, run.execution, together, withheld)
     finished = begun.ended.get((cell.id, repeat), frozenset())
@@ -193,7 +198,7 @@ def shares_of_trial(
 ) -> tuple[TrialShare, ...]:
     """Return the shares of as many of the `processes` as can have one of a trial."""
     loaded = cell_scenario(begun.scenario, cell).load
-    left = loaded.workflows - len(begun.ended.get((cell.id, repeat), frozenset()))
+    left = loaded.planned - len(begun.ended.get((cell.id, repeat), frozenset()))
     return shares(most_shares(processes, cell.permits, left, loaded.at_once))
 
 
@@ -208,9 +213,7 @@ def warm_up(scenario: Scenario, cell: CellInfo, repeat: int, execution: int = 0)
     request = Request(WARM_UP_MESSAGES, scenario.plan.most_of_warm_up)
 
     def start(number: int) -> Start:
-        key = CallKey(
-            cell.id, repeat, scenario.load.workflows, execution, WARM_UP, None, number + 1
-        )
+        key = CallKey(cell.id, repeat, scenario.load.planned, execution, WARM_UP, None, number + 1)
         return lambda ready: complete(shared, key, request, ready)
 
     return [start(number) for number in range(scenario.load.warmup_calls or 0)]
@@ -237,7 +240,7 @@ def starts(
         nonce = digest[:16] if has_nonce else ""  # makes the endpoint's prompt cache miss
         return lambda ready: run_workflow(shared, plan, key, topic, ready, nonce)
 
-    return [start(number) for number in range(scenario.load.workflows)]
+    return [start(number) for number in range(scenario.load.planned)]
 
 
 def load(

@@ -155,7 +155,7 @@ def _settling(cells: Iterable[Scenario]) -> float:
 def _of_cell(scenario: Scenario, cell: CellInfo, call_seconds: SecondsRange) -> Estimate:
     """Return what one cell will do, apart from the time between trials."""
     repeats, layouts = scenario.sweep.most_repeats, scenario.layouts
-    workflows = scenario.load.workflows * repeats
+    workflows = scenario.load.planned * repeats
     attempts = scenario.policy(cell.retry).most_attempts * workflows
     warm_ups = (scenario.load.warmup_calls or 0) * repeats
     warm_up = _most_of_warm_up(scenario)
@@ -222,10 +222,10 @@ def _seconds(scenario: Scenario, cell: CellInfo, call: float) -> float:
     need one after another, whichever is more.
     """
     layouts, load, call = scenario.layouts, scenario.load, min(call, scenario.timeouts.call)
-    trips = -(-load.workflows // min(load.at_once, load.workflows))
+    trips = -(-load.planned // min(load.at_once, load.planned))
     longest = trips * max(rounds(layout, cell.permits) for layout, _ in layouts)
     shared = sum(count * regular_calls(layout) for layout, count in layouts) / cell.permits
     warm_up = -(-(load.warmup_calls or 0) // cell.permits) * call
-    arriving = load.workflows / load.arrivals.per_second if load.arrivals else 0.0
+    arriving = load.planned / load.arrivals.per_second if load.arrivals else 0.0
     trial = max(call * max(longest, shared), arriving) + warm_up
     return trial * scenario.sweep.most_repeats * scenario.time_scale

@@ -23,6 +23,8 @@ _OWN_FILES, _FILES_OF_PROCESS = 24, 4
 """Files of a run in virtual time, and of each of its processes."""
 _FILES_OF_COMMAND = 16
 """Files of a workflow that is a process: its pipes, and the connections of its gateway."""
+_FILES_OF_GATEWAY = 65_536
+"""The most files that a gateway asks for, as it does not know how many clients connect."""
 _OTHER_FILES = 128
 """Files that are open beside the connections: records, libraries, pipes, the event loop's own."""
 
@@ -123,6 +125,9 @@ def open_files(scenario: Scenario) -> None:
     needed = min(max(scenario.permit_counts), most_ready(scenario)) + _OTHER_FILES
     needed += _FILES_OF_COMMAND * most_commands(scenario)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if scenario.workflow.is_gateway and _allows(hard, needed):  # its clients are not counted
+        needed = max(needed, _FILES_OF_GATEWAY if hard == resource.RLIM_INFINITY else hard)
+        needed = min(needed, _FILES_OF_GATEWAY)
     if _allows(soft, needed):
         return
     if _allows(hard, needed):
@@ -150,7 +155,7 @@ def check_processes(scenario: Scenario, processes: int) -> None:
         )
     begun = [cell_scenario(scenario, cell) for cell in expand(scenario)]
     if all(
-        most_shares(processes, cell.permits, mine.load.workflows, mine.load.at_once) == 1
+        most_shares(processes, cell.permits, mine.load.planned, mine.load.at_once) == 1
         for cell, mine in zip(expand(scenario), begun, strict=True)
     ):
         raise InputError(

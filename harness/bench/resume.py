@@ -29,6 +29,7 @@ from harness.records.keys import TrialKey
 from harness.records.schema import SCHEMA, Attempt, Call, Run, Session, Trial, Workflow
 from harness.store import run_directory
 from harness.store.record_checks import each_once, of_known_trials
+from harness.workflows.gateway import OpenGateway
 
 if TYPE_CHECKING:
     from harness.store.columns import AttemptTable, CallTable
@@ -42,7 +43,7 @@ class RunProgress(NamedTuple):
     `ended`: the workflows that ended, by trial. `whole`: the trials with nothing left to do.
     `spent`: the amounts that the budget allowed. `elapsed`: nanoseconds that the clocks of trials
     have run, in virtual time. `answered`: whether the endpoint has ever had a good answer.
-    `output`: the file for what a user's program prints.
+    `output`: the file for what a user's program prints. `gateway`: how that of the run is reached.
     """
 
     scenario: Scenario
@@ -53,6 +54,7 @@ class RunProgress(NamedTuple):
     elapsed: int = 0
     answered: bool = False
     output: Path | None = None
+    gateway: OpenGateway | None = None
 
 
 def require_profiles(run: Run, profiles: Mapping[str, dict[str, Any]]) -> None:

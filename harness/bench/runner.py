@@ -62,6 +62,7 @@ from harness.records.tune_blocks import TuneBlock
 from harness.store import run_directory
 from harness.store.run_directory import TrialRecords
 from harness.transports.target import Target
+from harness.workflows.gateway import OpenGateway
 
 if TYPE_CHECKING:
     from harness.bench.share_processes import EndedTrial, ShareProgress, ShareTask
@@ -146,6 +147,7 @@ def run(
     plan: TrialPlan | None = None,
     twin: dict[str, Any] | None = None,
     processes: int = 1,
+    gateway: OpenGateway | None = None,
 ) -> Run:
     """Run every trial of `scenario` into `directory`, which exists and has no other writer.
 
@@ -154,7 +156,8 @@ def run(
     run those in real time, too. `progress`: of the earlier
     sessions of the run. `plan`: chooses the trials while the run goes on; otherwise each setting
     has its repeats. `twin`: that a new run starts from, as in `Run`. `processes`: how many run each
-    trial of a new run in real time together. Returns the run
+    trial of a new run in real time together. `gateway`: how that of a run with the workflow
+    `gateway` is reached. Returns the run
     with its final status. If it is interrupted, the status is `partial`, and all records that had
     ended are saved.
     """
@@ -173,7 +176,7 @@ def run(
             on_cluster=executor.dask is not None and not scenario.is_virtual,
         ),
     )
-    begun = begun._replace(output=directory / OUTPUT_FILE)
+    begun = begun._replace(output=directory / OUTPUT_FILE, gateway=gateway)
     run_directory.write_whole(directory / run_directory.RUN_FILE, begun.run)
     counted = is_counted(scenario)
     marks = AnswerMarks(begun)
@@ -277,7 +280,11 @@ def _measure_all(
                 endpoint.server.begin_trial(cell.id, repeat)
                 spending = SpendingSoFar(limits, ledger, begun.answered or name in answered)
                 most = 1 if apart is None else apart.most(spending)
-                shares = cells.shares_of_trial(begun, cell, repeat, most)
+                shares = (
+                    (WHOLE_TRIAL,)
+                    if apart is None
+                    else cells.shares_of_trial(begun, cell, repeat, most)
+                )
                 if apart is None or (len(shares) == 1 and not apart.runs_single):
                     ended = _measure(begun, cell, repeat, endpoint, spending, now, writer, hooks)
                 else:

@@ -52,6 +52,7 @@ from harness.records.settings import (
 from harness.workflows.execution import WorkflowPlan
 from harness.workflows.layout import Layout, branches_of
 from harness.workflows.registry import WORKFLOWS, AnyWorkflow, filled, phase_settings
+from harness.workflows.section import WorkflowSection
 
 _MINIMISE = ("objective", "minimise")
 
@@ -386,7 +387,14 @@ class Scenario(Section):
     @classmethod
     def _warm_up_is_known(cls, load: Load, info: ValidationInfo) -> Load:
         endpoint: Endpoint | None = info.data.get("endpoint")
-        if endpoint is None or load.warmup_calls is not None:  # it is invalid itself
+        workflow: WorkflowSection | None = info.data.get("workflow")
+        if endpoint is None or workflow is None:  # it is invalid itself
+            return load
+        if workflow.is_gateway:
+            return Load(workflows=None, warmup_calls=0)
+        if load.workflows is None:
+            raise SettingError("is missing; give the number of workflows in a trial", "workflows")
+        if load.warmup_calls is not None:
             return load
         live = endpoint.facts.simulation is None
         return load.model_copy(update={"warmup_calls": LIVE_WARMUP_CALLS if live else 0})
@@ -422,7 +430,7 @@ class Scenario(Section):
         if (
             self.sweep.repeats == "auto"
             and minimise == "workflow_p95"
-            and (self.load.workflows < FEWEST_FOR_P95)
+            and (self.load.planned < FEWEST_FOR_P95)
         ):
             raise SettingError(
                 f"with 'auto', the 95th percentile needs at least {FEWEST_FOR_P95} workflows in a "
@@ -441,7 +449,7 @@ class Scenario(Section):
             )
         if self.endpoint.client == "wire":
             self._check_wire()
-        if self.workflow.is_process:
+        if self.workflow.is_process or self.workflow.is_gateway:
             self._check_process()
         if self.sweep.has_several_clients:
             self._check_several_clients()
@@ -487,7 +495,7 @@ class Scenario(Section):
         kind = self.workflow.kind
         if self.is_virtual:
             raise SettingError(
-                f"has no workflow of the kind {kind!r}, because a process runs in real time; use "
+                f"has no workflow of the kind {kind!r}, which runs in real time; use "
                 "'real', with time_scale for a faster simulation",
                 "endpoint",
                 "time",

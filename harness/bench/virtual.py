@@ -133,7 +133,7 @@ def processes(scenario: Scenario, wanted: int | None) -> int:
             f"--jobs {wanted}: {limited} limits all trials together, so they are played "
             "one after another; leave out one of the two"
         )
-    if limited is not None:
+    if limited is not None or not scenario.is_virtual:
         return 1
     trials = len(cells.expand(scenario)) * scenario.sweep.most_repeats
     if wanted is not None:

@@ -54,6 +54,7 @@ from harness.telemetry.jaeger import require_address
 from harness.telemetry.log_lines import RunLog, logging_to
 from harness.telemetry.otlp_target import OtlpTarget, open_target, switched_off
 from harness.telemetry.resource import RESOURCE_VARIABLE, parse_pairs
+from harness.workflows.gateway import OpenGateway
 
 EXIT_BUDGET = 3
 EXIT_NO_SUCCESS = 1
@@ -69,28 +70,32 @@ _EXIT_STOPPED = {
 def start_run(
     scenario: Scenario,
     profiles: Mapping[str, Profile],
-    expected: Estimate,
+    expected: Estimate | None,
     options: argparse.Namespace,
     *,
     is_tune: bool = False,
     twin: dict[str, Any] | None = None,
+    gateway: OpenGateway | None = None,
 ) -> int:
     """Check that the run can begin, ask for confirmation, run it, and return the exit code.
 
     `is_tune`: choose the trials while the run goes on. `twin`: the profile that a tune starts from.
+    `gateway`: how that of a run with the workflow `gateway` is reached; such a run sends nothing of
+    its own, so that there is nothing to expect and to confirm.
     """
     preflight.require_free(options.out)
     _tell_code(scenario, options)
     with refusing_requests(scenario):
         check_code(scenario)
         keys = _preflight(scenario, options)
-        confirm(scenario, expected, options.yes, options.quiet)
+        if expected is not None:
+            confirm(scenario, expected, options.yes, options.quiet)
         _wait(scenario, keys, options)
         directory = preflight.run_directory(scenario.name, options.out)
         with locked(directory):
             plain = _plain(profiles)
             return _execute(
-                scenario, plain, keys, directory, expected, options, None, is_tune, twin
+                scenario, plain, keys, directory, expected, options, None, is_tune, twin, gateway
             )
 
 
@@ -103,7 +108,13 @@ def resume_run(options: argparse.Namespace) -> int:
             )
     directory = require_run(options.resume, "--resume ")
     with locked(directory):
-        was_complete = read_run(directory).status == "complete"
+        before = read_run(directory)
+        if before.serves_requests:
+            raise InputError(
+                f"--resume {options.resume}: is a run of a gateway, which ended with it; start "
+                "another one with `harness gateway`; `harness fit` takes several runs"
+            )
+        was_complete = before.status == "complete"
         progress = with_budget(progress_of(directory), options.set)
         scenario = progress.scenario
         profiles = profiles_of(scenario, str(directory / RUN_FILE))
@@ -214,11 +225,12 @@ def _execute(
     profiles: Mapping[str, dict[str, Any]],
     keys: Mapping[str, Secrets],
     directory: Path,
-    expected: Estimate,
+    expected: Estimate | None,
     options: argparse.Namespace,
     progress: RunProgress | None,
     is_tune: bool,
     twin: dict[str, Any] | None = None,
+    gateway: OpenGateway | None = None,
 ) -> int:
     """Run the trials into `directory`, write and show what follows, and return the exit code.
 
@@ -250,17 +262,27 @@ def _execute(
         if executor.dask is not None and not scenario.is_virtual:
             several = executor.check(scenario) or 1
         plan = _tune_plan(directory, view, views, silent) if is_tune else None
+        if gateway is not None:
+            gateway = gateway._replace(say=view.line)
         finished = run(
             scenario, profiles, keys, directory, hooks, executor, progress, plan, twin,
-            several,
+            several, gateway,
         )  # fmt: skip
+    if gateway is not None and finished.stopped is None and not counters.total.workflows:
+        warn(f"no request has ended at the gateway, so {directory} has nothing to report")
+        return 0
     account = None
     try:
         with views.making("the traces", views.traces_again):
             account = finish_traces(
                 finished, traces, directory, target, for_metrics, wait=options.otlp_wait
             )
-        if account is None and traces is None and (options.verbose or options.otlp):
+        if (
+            account is None
+            and traces is None
+            and expected is not None
+            and (options.verbose or options.otlp)
+        ):
             _warn_of_no_traces(scenario, expected, directory)
         return _show(scenario, finished, account, directory, options, views)
     except KeyboardInterrupt:
@@ -333,7 +355,7 @@ def _warn_of_no_traces(scenario: Scenario, expected: Estimate, directory: Path) 
 
 def _exporter(
     scenario: Scenario,
-    expected: Estimate,
+    expected: Estimate | None,
     directory: Path,
     target: OtlpTarget | None,
     for_metrics: OtlpTarget | None,
@@ -343,7 +365,8 @@ def _exporter(
     None for a run in virtual time that is long or keeps a summary only.
     """
     # Decided by the scenario alone, so that the same run always writes the same files.
-    is_long = scenario.is_virtual and expected.calls > MOST_TRACED_CALLS
+    calls = 0 if expected is None else expected.calls
+    is_long = scenario.is_virtual and calls > MOST_TRACED_CALLS
     if is_long or scenario.records == "summary":
         return None
     earlier = each(directory, Trial)
@@ -449,10 +472,10 @@ def _is_reachable(target: OtlpTarget | None) -> bool:
 
 def _counters(
     scenario: Scenario, progress: RunProgress | None, earlier: Iterable[Attempt],
-    expected: Estimate,
+    expected: Estimate | None,
 ) -> Counters:  # fmt: skip
     prices = {cell: mine.price for cell, mine in scenarios_by_cell(scenario).items()}
-    trials = expected.trials
+    trials = 1 if expected is None else expected.trials
     ended = {trial: len(ended) for trial, ended in progress.ended.items()} if progress else {}
 
     def cost(attempt: Attempt) -> float:
@@ -464,7 +487,7 @@ def _counters(
     workflows, cost_of = scenario.load.workflows, cost if is_priced else None
     sweep = scenario.sweep
     race = Race(len(prices), sweep.most_repeats) if sweep.repeats == "auto" else None
-    is_told = expected.a_block is not None  # each decision of a tune is a line
+    is_told = expected is None or expected.a_block is not None  # each decision of a tune is a line
     return Counters(trials, workflows, cost_of, scenario.is_virtual, ended, spent, race, is_told)
 
 
@@ -502,8 +525,8 @@ def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:
 
 
 def rerun_of(options: argparse.Namespace, scenario: Scenario, finished: Run) -> Rerun | None:
-    """Return how to run the scenario again; None for a resumed run."""
-    if options.scenario is None:
+    """Return how to run the scenario again; None for a resumed run, and for a gateway."""
+    if options.scenario is None or finished.serves_requests:
         return None
     own = {"--endpoint": options.endpoint, "--model": options.model}
     own["--api-key-env"] = options.api_key_env
@@ -524,5 +547,7 @@ def _exit_code(finished: Run, summary: Summary | None) -> int:
         return _EXIT_STOPPED[finished.stopped.by]
     if summary is None:
         return HarnessError.exit_code
+    if finished.serves_requests:
+        return 0  # whatever became of them, it has served them
     rates = [cell.success_rate.value for cell in summary.cells if cell.success_rate]
     return 0 if any(rates) else EXIT_NO_SUCCESS

@@ -44,11 +44,12 @@ class Counters:
     `cost`: of an attempt, in dollars; None if no price is known. For a resumed run, `ended` and
     `spent` are of the earlier sessions: workflows by (cell, repeat), and dollars. `race`: where
     repeats are added until the recommendation is settled; `trials` are the most there can be then.
-    `is_told`: something else says in plain lines how the run goes on.
+    `is_told`: something else says in plain lines how the run goes on. `workflows`: of each trial;
+    None for a gateway, whose requests are not planned.
     """
 
     trials: int
-    workflows: int
+    workflows: int | None
     cost: Callable[[Attempt], float] | None
     virtual: bool = False
     ended: Mapping[tuple[str, int], int] = field(default_factory=dict)
@@ -110,6 +111,8 @@ class Counters:
 def lines(counters: Counters, seconds: float, width: int) -> list[str]:
     """Return the lines of the view after `seconds` real seconds, each within `width` columns."""
     total = counters.total
+    if counters.workflows is None:
+        return [_gateway_line(counters, seconds)[:width]]
     every = max(counters.trials * counters.workflows, 1)
     width_of_bar = _BAR if counters.race is None else _BAR // 2
     filled = min(width_of_bar, round(width_of_bar * total.workflows / every))
@@ -135,6 +138,15 @@ def lines(counters: Counters, seconds: float, width: int) -> list[str]:
         f"{total.rate_limited} of them 429{spent}"
     )
     return [line[:width] for line in shown]
+
+
+def _gateway_line(counters: Counters, seconds: float) -> str:
+    total = counters.total
+    spent = "" if counters.cost is None else f"  ${total.cost:.4f} spent"
+    return (
+        f"{clock(seconds)}  {counted(total.workflows, 'request')} ended  {counters.in_flight} in "
+        f"flight  {total.failed} failed attempts, {total.rate_limited} of them 429{spent}"
+    )
 
 
 def plain_line(counters: Counters, seconds: float) -> str:

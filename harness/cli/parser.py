@@ -43,6 +43,7 @@ def command_parser() -> argparse.ArgumentParser:
 
     _add_run(command)
     _add_tune(command)
+    _add_gateway(command)
     _add_ask(command)
     _add_doctor(command)
     _add_init(command)
@@ -153,8 +154,13 @@ def _add_run_options(add: _Add) -> None:
         "enough for the client (default: 1)"
     )
     add("--processes N", processes, type=positive)
-    add("--verbose", "print all tables, the code to paste and all advice after the answer")
     add("--quiet", "show only errors")
+    _add_output_options(add)
+
+
+def _add_output_options(add: _Add) -> None:
+    """Add what all commands take that leave a run."""
+    add("--verbose", "print all tables, the code to paste and all advice after the answer")
     add("--json", "print summary.json instead of the answer")
     add("--no-preflight", "do not connect to the endpoint before the run")
     add(
@@ -173,6 +179,37 @@ def _add_run_options(add: _Add) -> None:
         "their trial; debug adds every attempt and call (default: no log)",
     )
     add("--log-format {text,json}", "format of log lines (default: %(default)s)", default="text")
+
+
+def _add_gateway(command: _Command) -> None:
+    add = command(
+        "gateway",
+        "gateway:serve_gateway",
+        help="send the requests of any program under permits and a policy, and record them",
+        description="Serves at a URL of this machine until Ctrl-C. Sends the requests that it gets "
+        "to an OpenAI-compatible API, with a retry policy and at most so many at once, and leaves "
+        "a run in which each request is a workflow. The API key stays with the gateway.",
+        epilog="Example: harness gateway --endpoint https://api.example.com/v1 --api-key-env "
+        "MY_API_KEY --permits 8 --retry openai-sdk. docs/gateway.md says more.",
+    )
+    scenario = "a scenario (path or name) for everything else: endpoint, policies, timeouts, budget"
+    add("scenario", scenario, nargs="?")
+    add("--endpoint URL", "base URL of an OpenAI-compatible API (default: that of the scenario)")
+    add("--model M", "request this model (default: the model that the program names)")
+    add("--api-key-env V", "environment variable of the API key (default: no key is sent)")
+    add("--permits N", "the most requests at the API at once, or the name of a limit that adapts, "
+        "such as elastic (default: 64)")  # fmt: skip
+    add("--retry NAME", "the retry policy: openai-sdk, aws-standard, or one of [retry.NAME] "
+        "(default: none)")  # fmt: skip
+    port = "the port to listen at; 0 chooses a free one (default: %(default)s)"
+    add("--port PORT", port, type=natural, default=0)
+    add("--token-env V", "environment variable with the secret part of the URL, for a URL that "
+        "stays the same (default: a random one)")  # fmt: skip
+    replace = "replace a key of the scenario, for example --set budget.attempts=500 (repeatable)"
+    add("--set KEY=VALUE", replace, action="append", default=[])
+    add("--out DIR", "run directory (default: results/<UTC time>-<name>)")
+    add("--quiet", "show only errors, and the lines that set the URL")
+    _add_output_options(add)
 
 
 def _add_ask(command: _Command) -> None:

@@ -111,7 +111,7 @@ def estimate_lines(scenario: Scenario, expected: Estimate) -> Iterator[str]:
     """Yield the lines of the estimate, each at most 80 characters."""
     yield from _wrap(
         f"{scenario.name}: {_count(expected.cells, 'setting')} {_repeats(scenario, expected)}, "
-        f"{_count(scenario.load.workflows, 'workflow')} each",
+        f"{_count(scenario.load.planned, 'workflow')} each",
         "  ",
     )
     for name, text in _facts(scenario, expected):
@@ -212,14 +212,14 @@ def _asked(scenario: Scenario) -> float:
 
 
 def _first_proof(scenario: Scenario) -> int | None:
-    return first_proof(scenario.sweep.looks, _asked(scenario), scenario.load.workflows)
+    return first_proof(scenario.sweep.looks, _asked(scenario), scenario.load.planned)
 
 
 def proof_line(scenario: Scenario) -> str:
     """Return how many workflows the proof of a success rate needs, and whether the run has them."""
     if scenario.sweep.has_several_clients:
         return "none; no setting is recommended among several clients"
-    asked, looks, workflows = _asked(scenario), scenario.sweep.looks, scenario.load.workflows
+    asked, looks, workflows = _asked(scenario), scenario.sweep.looks, scenario.load.planned
     rate = (
         f"an SLO of {100 * asked:.4g} %"
         if scenario.slo.success_rate is not None

@@ -95,7 +95,13 @@ def loaded(options: argparse.Namespace) -> tuple[Scenario, OwnEndpoint | None, l
             dropped.extend(drop_former_endpoint(values, own, options.set))
 
     settings = own.settings() if own is not None else []
-    return load_scenario(file, [*settings, *options.set], change), own, dropped
+    scenario = load_scenario(file, [*settings, *options.set], change)
+    if scenario.workflow.is_gateway:
+        raise InputError(
+            f"{options.scenario}: workflow.kind = 'gateway' serves the requests of other programs; "
+            f"start it with `harness gateway {options.scenario}`"
+        )
+    return scenario, own, dropped
 
 
 def announce(

@@ -20,10 +20,51 @@ Spawn = Callable[[Coroutine[Any, Any, None], Branch], None]
 """Runs steps in a task of their own, which the cancellation of the branch ends."""
 
 
+MOST_WAITING = 1024 * 1024
+"""Bytes of a response that wait for its reader; with more, no more is received meanwhile."""
+
+_LOOK_EVERY = 0.1
+"""Seconds between two looks whether a program has dropped a response that waits for its reader."""
+
+
+class _Pieces:
+    """A queue of what a reader of a response gets: bytes, an exception, and None at the end."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        self._size = 0
+        self._room: asyncio.Future[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for the reader that no more should be received."""
+        return self._size > MOST_WAITING
+
+    def put_nowait(self, item: bytes | Exception | None, /) -> None:
+        """Add an item, also if the queue is full."""
+        if isinstance(item, bytes):
+            self._size += len(item)
+        self._queue.put_nowait(item)
+
+    async def get(self) -> bytes | Exception | None:
+        """Wait for the next item and return it."""
+        item = await self._queue.get()
+        if isinstance(item, bytes):
+            self._size -= len(item)
+        if self._room is not None and not self.is_full and not self._room.done():
+            self._room.set_result(None)
+        return item
+
+    async def room(self) -> None:
+        """Wait until the queue is not full, or for `_LOOK_EVERY` seconds."""
+        self._room = asyncio.get_running_loop().create_future()
+        await asyncio.wait((self._room,), timeout=_LOOK_EVERY)
+
+
 class _Body(httpx2.AsyncByteStream):
     """The body of a response that is still arriving."""
 
-    def __init__(self, passed: PassedResponse, queue: asyncio.Queue[bytes | Exception | None]):
+    def __init__(self, passed: PassedResponse, queue: _Pieces) -> None:
         self._passed = passed
         self._queue = queue
 
@@ -59,7 +100,7 @@ class _Answer:
 
     def hand_over(self, received: ReceivedResponse) -> PassedResponse:
         """Give the caller a response that is still arriving."""
-        queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        queue = _Pieces()
         passed = PassedResponse(queue, received)
         self.give(received.arriving(_Body(passed, queue)))
         return passed
@@ -99,6 +140,15 @@ async def _run(call: ClientCall, branch: Branch, answer: _Answer, run: RunCall) 
         answer.ready.cancel()  # only if nothing was given: the loop is closing
 
 
+async def _wait_for_room(passed: PassedResponse, received: ReceivedResponse) -> None:
+    """Wait as long as too much of a response waits for its reader."""
+    queue = passed.queue
+    assert isinstance(queue, _Pieces), "hand_over() has made it"
+    while queue.is_full and not passed.abandoned:
+        with received.exchange.reading_paused():
+            await queue.room()
+
+
 async def receive(
     http: httpx2.AsyncClient,
     request: httpx2.Request,
@@ -116,6 +166,8 @@ async def receive(
             async for data in body:
                 if not received.take(data):
                     break
+                if (passed := received.passed) is not None:
+                    await _wait_for_room(passed, received)
             return received.finish()
         finally:
             await response.aclose()

@@ -180,7 +180,7 @@ class ClientCall:
         self.shows_causes = shows_causes
         self.keeps_model = keeps_model
         self._content = content
-        self._key = key
+        self.key = key
         self._asked = asked
         self._workflow_end = workflow_end
         self.policy = CallPolicy(terms.policy, self)
@@ -193,7 +193,7 @@ class ClientCall:
 
     def program(self, ready: int) -> Program[Completion]:
         """Return the program of the call."""
-        return complete(self._terms, self._key, self._asked, ready, self._workflow_end)
+        return complete(self._terms, self.key, self._asked, ready, self._workflow_end)
 
     def request_to_send(self) -> httpx2.Request:
         """Return the request of one attempt."""
@@ -236,7 +236,8 @@ class ClientCall:
 class ReceivedResponse:
     """The response of one attempt, as far as it has arrived. `cause`: what ended it early.
 
-    `_is_left`: it is not read to its end, because what has arrived is a failure.
+    `passed`: the response that the program reads while it arrives, if it has begun. `_is_left`: it
+    is not read to its end, because what has arrived is a failure.
     """
 
     cause: Exception | None = None
@@ -247,7 +248,7 @@ class ReceivedResponse:
         self._call = call
         self._head: httpx2.Response | None = None
         self._pieces: list[bytes] = []
-        self._passed: PassedResponse | None = None
+        self.passed: PassedResponse | None = None
         self._is_left = False
 
     def begin(self, response: httpx2.Response) -> None:
@@ -262,17 +263,17 @@ class ReceivedResponse:
         """Process bytes of the body; return whether to continue reading."""
         goes_on = self.exchange.reading is None or self.exchange.received(data, self.exchange.now())
         self._is_left = not goes_on
-        if self._passed is not None:
-            self._passed.queue.put_nowait(data)
-            if self._passed.abandoned and self._is_open():
+        if self.passed is not None:
+            self.passed.queue.put_nowait(data)
+            if self.passed.abandoned and self._is_open():
                 self.exchange.expired = CANCELLED
                 return False
             return goes_on
         self._pieces.append(data)
         if self._call.passes_on and self._can_be_passed_on():
-            self._call.passed = self._passed = self._call.hand_over(self)
+            self._call.passed = self.passed = self._call.hand_over(self)
             for piece in self._pieces:
-                self._passed.queue.put_nowait(piece)
+                self.passed.queue.put_nowait(piece)
             self._pieces.clear()
         return goes_on
 
@@ -317,12 +318,12 @@ class ReceivedResponse:
         is_whole = self.cause is None and not self._is_left
         ended = EndedAttempt(reply, self._head, b"".join(self._pieces), cause, is_whole)
         self._call.ended.append(ended)
-        if self._passed is not None:
+        if self.passed is not None:
             error = ended.error(self._call.request)
             if error is not None:
                 error.__cause__ = cause
-            self._passed.queue.put_nowait(error)
-            self._passed.queue.put_nowait(None)
+            self.passed.queue.put_nowait(error)
+            self.passed.queue.put_nowait(None)
 
     def arriving(self, body: httpx2.SyncByteStream | httpx2.AsyncByteStream) -> httpx2.Response:
         """Return the response with a body that is arriving."""

@@ -1,7 +1,9 @@
 """A gateway: an HTTP server on this machine that sends what it is asked through a transport.
 
 So a program in any language makes its calls as one in Python does. Its requests have no key, and
-only a program that knows the gateway's URL can send any.
+only a program that knows the gateway's URL can send any. Of a response that is read more slowly
+than it arrives, at most `async_responses.MOST_WAITING` bytes wait in memory, beside the buffers of
+the sockets; then no more is read from the endpoint until there is room.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -19,12 +22,17 @@ import msgspec
 import openai
 
 from harness.client.ended_attempts import FailedResponseError
-from harness.client.hosted_calls import PATH_EXTENSION
+from harness.client.hosted_calls import ARRIVAL_EXTENSION, PATH_EXTENSION, RefusedRequestError
+from harness.engine.budget_gate import BudgetExhaustedError
+from harness.engine.hosting import outside_hosted_code
 from harness.network.http_server import Connection, HttpRequest, HttpResponse
+from harness.records.clock import ReadClock
 from harness.records.keys import is_phase_name
 from harness.transports.exchange import PHASE_HEADER
 
 HOST = "127.0.0.1"
+BACKLOG = 1024
+"""How many connections can wait until they are accepted."""
 _MOST_BODY = 64 * 1024 * 1024
 """Bytes of a request; images are sent in the body."""
 _JSON = {"content-type": "application/json"}
@@ -43,15 +51,32 @@ class Gateway:
 
     A response is passed on as it arrives. A failure after its first byte closes the connection,
     where it does not end the response as the server has ended it. If a client disconnects, its
-    request is cancelled.
+    request is cancelled. Once the budget has refused a request, all others are refused as well.
+
+    `listener`: the socket at which it listens, a free port if absent. `token`: the secret part of
+    its URL, a random one if absent. `now`: the clock of the arrivals. `say`: takes a line for the
+    user. `exhausted`: the exception of the budget that has refused a request.
     """
 
-    def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
+    def __init__(
+        self,
+        transport: httpx2.AsyncBaseTransport,
+        listener: socket.socket | None = None,
+        token: str | None = None,
+        now: ReadClock | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self._transport = transport
+        self._listener = listener
         self._port = 0
-        self._token = secrets.token_urlsafe(24)
+        self._token = secrets.token_urlsafe(24) if token is None else token
+        self._now = now
+        self._say = say
+        self._ends = False
+        self.exhausted: BudgetExhaustedError | None = None
         self._connections: set[Connection] = set()
         self._answering: set[asyncio.Task[None]] = set()
+        self._context = outside_hosted_code()
 
     @property
     def url(self) -> str:
@@ -59,9 +84,14 @@ class Gateway:
         return f"http://{HOST}:{self._port}/{self._token}"
 
     async def __aenter__(self) -> Self:
-        """Begin to listen on a free port. Raises OSError if there is none."""
+        """Begin to listen. Raises OSError if there is no free port."""
         self._loop = asyncio.get_running_loop()
-        self._server = await self._loop.create_server(self._connection, HOST, 0)
+        if self._listener is None:
+            self._server = await self._loop.create_server(self._connection, HOST, 0)
+        else:
+            self._server = await self._loop.create_server(
+                self._connection, sock=self._listener, backlog=BACKLOG
+            )
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -80,6 +110,17 @@ class Gateway:
         if self._answering:
             await asyncio.wait(self._answering)
 
+    def stop(self) -> int:
+        """Accept no more requests, and return how many are in flight."""
+        self._ends = True
+        self._server.close()
+        return len(self._answering)
+
+    async def drained(self, seconds: float) -> None:
+        """Wait until no request is in flight, at most for some seconds."""
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=seconds)
+
     def _connection(self) -> Connection:
         return Connection(self._handle, self._connections, self._loop.call_later, _MOST_BODY)
 
@@ -92,16 +133,35 @@ class Gateway:
         if phase is not None and not is_phase_name(phase.decode("latin-1")):
             reply.send(400, _JSON, _error_body(f"{PHASE_HEADER}: give a name, such as 'plan'"))
             return
-        task = self._loop.create_task(self._answer(request, f"/{path}", reply))
+        if self._ends:
+            reply.send(503, _JSON, _error_body("it is about to end"))
+            return
+        if self.exhausted is not None:
+            reply.send(403, _JSON, _error_body(_used_up(self.exhausted)))
+            return
+        arrived = None if self._now is None else self._now()
+        steps = self._answer(request, f"/{path}", reply, arrived)
+        task = self._context.run(self._loop.create_task, steps)
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
         reply.on_close = partial(_cancel, task)
 
-    async def _answer(self, request: HttpRequest, path: str, reply: HttpResponse) -> None:
+    async def _answer(
+        self, request: HttpRequest, path: str, reply: HttpResponse, arrived: int | None
+    ) -> None:
         try:
-            response = await self._transport.handle_async_request(_forwarded(request, path))
+            response = await self._transport.handle_async_request(
+                _forwarded(request, path, arrived)
+            )
         except httpx2.InvalidURL:
             reply.send(400, _JSON, _error_body("invalid path"))
+        except RefusedRequestError as error:
+            reply.send(400, _JSON, _error_body(str(error)))
+        except BudgetExhaustedError as error:
+            if self.exhausted is None:
+                self.exhausted = error
+                self._say(f"{_used_up(error)}; requests get 403 from now on")
+            reply.send(403, _JSON, _error_body(_used_up(error)))
         except FailedResponseError as error:
             if error.response is None:
                 reply.send(502, _JSON, _error_body(str(error)))
@@ -122,16 +182,36 @@ def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
 
 
-def _forwarded(request: HttpRequest, path: str) -> httpx2.Request:
+def _used_up(error: BudgetExhaustedError) -> str:
+    return f"budget.{error.refusal.limit} leaves no room for another request"
+
+
+def _forwarded(request: HttpRequest, path: str, arrived: int | None) -> httpx2.Request:
     """Return a request to `path` below the base URL. Raises httpx2.InvalidURL."""
     query = f"?{request.query}" if request.query else ""
+    extensions = {PATH_EXTENSION: path, ARRIVAL_EXTENSION: arrived}
+    if arrived is None:
+        del extensions[ARRIVAL_EXTENSION]
     return httpx2.Request(
         request.method,
         f"http://{HOST}{path}{query}",
         headers=list(request.headers.items()),
         content=request.body,
-        extensions={PATH_EXTENSION: path},
+        extensions=extensions,
     )
+
+
+async def _room(reply: HttpResponse) -> None:
+    """Wait until the client has read more of a response."""
+    room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake() -> None:
+        if not room.done():
+            room.set_result(None)
+
+    reply.on_room = wake
+    await room
+    reply.on_room = None
 
 
 async def _pass_on(response: httpx2.Response, reply: HttpResponse) -> None:
@@ -146,6 +226,8 @@ async def _pass_on(response: httpx2.Response, reply: HttpResponse) -> None:
     try:
         async for data in body:
             reply.write(data)
+            if reply.is_full:
+                await _room(reply)
     except FailedResponseError as error:
         if error.response is None:
             reply.cut()

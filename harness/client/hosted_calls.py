@@ -1,4 +1,4 @@
-"""The calls of a workflow whose program uses the openai package."""
+"""The calls of code that makes them as HTTP requests: of one workflow, or of a gateway."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.client.target_requests import CHAT_PATH
 from harness.engine.attempt import CallTerms
 from harness.engine.branches import Branch
 from harness.engine.call import Completion
-from harness.engine.effects import Host, Message, Request
+from harness.engine.effects import Host, Message, Program, Request
 from harness.engine.program_limits import ProgramLimits
 from harness.records.ids import ids_in
 from harness.records.keys import CallKey, is_phase_name
@@ -26,6 +26,8 @@ from harness.transports.other_apis import has_text, is_read
 
 PATH_EXTENSION = "harness_path"
 """The extension of a request that holds its path below the base URL."""
+ARRIVAL_EXTENSION = "harness_arrival"
+"""The extension that holds the time at which a request arrived; absent for the present."""
 
 _RETRY_HEADER = "x-stainless-retry-count"
 """In this header the package says how often it has sent a request before."""
@@ -39,14 +41,20 @@ _LIMITS = {
 """The keys that limit an answer, by path; the last one is set where a program sets none."""
 
 
+class RefusedRequestError(Exception):
+    """A request that is not sent; the text is the reason, in one line."""
+
+
 class HostedTerms(NamedTuple):
-    """The terms of the calls of one workflow.
+    """The terms of the calls of one workflow, or of a gateway whose requests are workflows.
 
     `end`: the deadline of the workflow. `next_key`: returns the key of the next call in a phase.
     `named_phase`: returns the phase that the program has named, or None. `limits`: the most tokens
     of an answer by phase. `keeps_model`: whether the program's model is requested. `allowed`: which
     calls can be made. `nonce`: begins each prompt. `passes_unread`: a response of another API is
     passed on while it arrives, as streams are; otherwise it can be retried until it is complete.
+    `as_workflow`: makes the program of a call, which begins at a time, that of a workflow of its
+    own; such a call that is not allowed is refused with RefusedRequestError, and the code goes on.
     """
 
     terms: CallTerms
@@ -58,6 +66,7 @@ class HostedTerms(NamedTuple):
     allowed: ProgramLimits
     nonce: str = ""
     passes_unread: bool = False
+    as_workflow: Callable[[ClientCall, int], Program[Completion]] | None = None
 
 
 class HostedCalls(httpx2.AsyncBaseTransport):
@@ -77,7 +86,10 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         self._loop = asyncio.get_running_loop()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Return the response of the attempt that ended the call, or raise its error."""
+        """Return the response of the attempt that ended the call, or raise its error.
+
+        Raises RefusedRequestError.
+        """
         content = await request.aread()
         call = self._call(request, content)
         await self._host.check()
@@ -105,7 +117,9 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         self._since = now
 
     async def _run(self, call: ClientCall, branch: Branch) -> Completion:
-        program = call.program(self._host.now())
+        ready = call.request.extensions.get(ARRIVAL_EXTENSION, self._host.now())
+        as_workflow = self._terms.as_workflow
+        program = call.program(ready) if as_workflow is None else as_workflow(call, ready)
         completion: Completion = await self._host.run(program, branch, call)
         return completion
 
@@ -113,13 +127,15 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         mine, path = self._terms, request.extensions[PATH_EXTENSION]
         phase = mine.named_phase() or _phase_of(request, path)
         self._made += 1
-        self.own_retries += request.headers.get(_RETRY_HEADER, "0") != "0"
+        self.own_retries += is_own_retry(request)
         asked, streams = self._asked(path, phase, content)
         context = request.headers.get("traceparent")
         if context is not None and ids_in(context):
             asked = msgspec.structs.replace(asked, traceparent=context)
         refusal = mine.allowed.refusal(self._made, phase, asked.max_tokens)
         if refusal is not None:
+            if mine.as_workflow is not None:
+                raise RefusedRequestError(refusal)
             self._host.end(refusal)
         classified = request.method == "POST" and is_read(path)
         limits = mine.terms.limits
@@ -162,6 +178,11 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         most = None if limit is None else limit * _answers(value)
         asked = Request(_messages(value), most, wants_json, body, path)
         return asked, value.get("stream") is True
+
+
+def is_own_retry(request: httpx2.Request) -> bool:
+    """Return whether the client of the program says that it has sent a request before."""
+    return request.headers.get(_RETRY_HEADER, "0") != "0"
 
 
 def _phase_of(request: httpx2.Request, path: str) -> str:

@@ -50,8 +50,9 @@ class Load(Section):
         in_flight = 4
     """
 
-    workflows: Count = 1
-    """Workflows in each trial."""
+    workflows: Count | None = 1
+    """Workflows in each trial. It is null in `run.json` for `harness gateway`, which does not know.
+    """
     in_flight: Count = 1
     """The most workflows at once in a closed loop."""
     arrivals: Arrivals | None = None
@@ -73,6 +74,12 @@ class Load(Section):
         return self
 
     @property
+    def planned(self) -> int:
+        """The number of workflows in each trial, of a load that has one."""
+        assert self.workflows is not None, "the requests of a gateway are not planned"
+        return self.workflows
+
+    @property
     def at_once(self) -> int:
-        """The maximum number of workflows in flight."""
-        return self.workflows if self.arrivals is not None else self.in_flight
+        """The maximum number of workflows in flight, of a load that has one."""
+        return self.planned if self.arrivals is not None else self.in_flight

@@ -290,12 +290,14 @@ class RunHosted(msgspec.Struct, frozen=True):
 
     At `until` the code is cancelled, and in real time also when it has run or waited for `idle`
     nanoseconds without a program of its own in progress. The tasks that it leaves running are
-    cancelled. Interpreters without an event loop refuse it.
+    cancelled. Interpreters without an event loop refuse it. `passes_on`: exceptions of the
+    interpreter that end a program of the code alone, which gets them; others end the trial.
     """
 
     start: StartHosted
     until: int | None = None
     idle: int | None = None
+    passes_on: tuple[type[Exception], ...] = ()
 
 
 class HostedEndedError(Exception):

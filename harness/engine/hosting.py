@@ -104,14 +104,30 @@ def in_hosted_code() -> bool:
     return _owner.get() is not None
 
 
+def outside_hosted_code() -> contextvars.Context:
+    """Return a copy of the current context in which new tasks belong to no hosted code.
+
+    Whoever makes them ends them. Their steps are not watched, which takes time.
+    """
+    context = contextvars.copy_context()
+    context.run(_owner.set, None)
+    return context
+
+
 class HostedRun:
     """Hosted code while it runs: its tasks and its calls. It is the Host of this code."""
 
     def __init__(
-        self, now: ReadClock, transmit: Transmit, run: RunProgram, hosting: Hosting
+        self,
+        now: ReadClock,
+        transmit: Transmit,
+        run: RunProgram,
+        hosting: Hosting,
+        passes_on: tuple[type[Exception], ...] = (),
     ) -> None:
         self.now = now
         self.hosting = hosting
+        self._passes_on = passes_on
         self._transmit = transmit
         self._run = run
         self._loop = asyncio.get_running_loop()
@@ -123,9 +139,7 @@ class HostedRun:
 
     def spawn(self, steps: Coroutine[Any, Any, None], branch: Branch) -> None:
         """Run the steps of a call in a task that is not one of the hosted code."""
-        context = contextvars.copy_context()
-        context.run(_owner.set, None)
-        task = asyncio.Task(steps, loop=self._loop, context=context)
+        task = asyncio.Task(steps, loop=self._loop, context=outside_hosted_code())
         self._calls[task] = branch
         task.add_done_callback(self._call_ended)
 
@@ -136,7 +150,10 @@ class HostedRun:
             self._fail(error)
 
     async def run(self, program: Program[_T], branch: Branch, receiver: Any) -> _T:
-        """Run a program. An exception ends the trial, and the caller is cancelled."""
+        """Run a program. An exception ends the trial, and the caller is cancelled.
+
+        Raises those exceptions that the code gets itself.
+        """
 
         def send(effect: Send, own: Branch) -> Awaitable[Reply]:
             return self._transmit(effect, own, receiver)
@@ -147,6 +164,8 @@ class HostedRun:
             result: _T = await self._run(program, send, branch)
         except Cancelled:
             raise asyncio.CancelledError from None
+        except self._passes_on:
+            raise
         except Exception as error:
             self._fail(error)
             raise asyncio.CancelledError from None
@@ -325,7 +344,7 @@ class Hosting:
         self, effect: RunHosted, now: ReadClock, run: RunProgram, branch: Branch
     ) -> HostedResult:
         """Run the code of an effect to its end, and cancel what it leaves running."""
-        hosted = HostedRun(now, self._transmit, run, self)
+        hosted = HostedRun(now, self._transmit, run, self, effect.passes_on)
         self._running.add(hosted)
         hosted.begin(effect.start)
         try:

@@ -33,11 +33,11 @@ def made_no_call(seconds: float) -> str:
 class ProgramLimits(NamedTuple):
     """The limits of one workflow.
 
-    `most_calls`: a workflow that makes more fails. `needs_max_tokens`: each call must have a limit
-    for its answer, because the budget limits tokens or money.
+    `most_calls`: a workflow that makes more fails; None for any number. `needs_max_tokens`: each
+    call must have a limit for its answer, because the budget limits tokens or money.
     """
 
-    most_calls: int
+    most_calls: int | None
     needs_max_tokens: bool
 
     def refusal(self, number: int, phase: str, max_tokens: int | None) -> str | None:
@@ -45,7 +45,7 @@ class ProgramLimits(NamedTuple):
 
         `number`: of the call in its workflow, from 1. `max_tokens`: of its answer.
         """
-        if number > self.most_calls:
+        if self.most_calls is not None and number > self.most_calls:
             return f"the program makes more than {self.most_calls} calls; raise workflow.most_calls"
         if self.needs_max_tokens and max_tokens is None:
             return (

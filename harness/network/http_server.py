@@ -37,6 +37,10 @@ _STATUS_LINES = {
 }
 
 
+_WITHOUT_BODY = (204, 304)
+"""Statuses whose responses have no body (RFC 9110, section 6.4.1)."""
+
+
 def _status_line(status: int) -> bytes:
     """Return the first line of a response; of an unregistered status, without a phrase."""
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
@@ -53,26 +57,42 @@ class HttpRequest(NamedTuple):
 
 
 class HttpResponse:
-    """One response: call either `send`, or `begin`, any number of `write`, and `end`."""
+    """One response: call either `send`, or `begin`, any number of `write`, and `end`.
 
-    __slots__ = ("_chunked", "_connection", "_keep_alive", "on_close")
+    `to_head`: it answers a HEAD request, so that its body is not written.
+    """
 
-    def __init__(self, connection: Connection, keep_alive: bool, chunked: bool) -> None:
+    __slots__ = ("_bodiless", "_chunked", "_connection", "_keep_alive", "on_close", "on_room")
+
+    def __init__(
+        self, connection: Connection, keep_alive: bool, chunked: bool, to_head: bool = False
+    ) -> None:
         self._connection = connection
         self._keep_alive = keep_alive and chunked
         self._chunked = chunked
+        self._bodiless = to_head
+        self.on_room: Callable[[], None] | None = None
+        """Called when the client has read so much that `is_full` is no longer true."""
         self.on_close: Callable[[], None] | None = None
         """Called if the client disconnects before the end of the response."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is written that the client has not read that the writer should wait."""
+        return self._connection.is_full
+
     def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Write a complete response."""
-        head = self._head(status, headers, f"content-length: {len(body)}\r\n")
-        self._connection.write(head + body)
+        self._bodiless = self._bodiless or status in _WITHOUT_BODY
+        framing = "" if status in _WITHOUT_BODY else f"content-length: {len(body)}\r\n"
+        head = self._head(status, headers, framing)
+        self._connection.write(head if self._bodiless else head + body)
         self._connection.reply_ended(self._keep_alive)
 
     def begin(self, status: int, headers: Mapping[str, str], data: bytes = b"") -> None:
         """Write the head of a response of unknown length, and `data` if not empty."""
-        framing = "transfer-encoding: chunked\r\n" if self._chunked else ""
+        self._bodiless = self._bodiless or status in _WITHOUT_BODY
+        framing = "transfer-encoding: chunked\r\n" if self._chunked and not self._bodiless else ""
         self._connection.write(self._head(status, headers, framing) + self._framed(data))
 
     def write(self, data: bytes) -> None:
@@ -81,7 +101,8 @@ class HttpResponse:
 
     def end(self, data: bytes = b"") -> None:
         """Write the last bytes of the body."""
-        self._connection.write(self._framed(data) + (b"0\r\n\r\n" if self._chunked else b""))
+        is_chunked = self._chunked and not self._bodiless
+        self._connection.write(self._framed(data) + (b"0\r\n\r\n" if is_chunked else b""))
         self._connection.reply_ended(self._keep_alive)
 
     def abort(self) -> None:
@@ -109,6 +130,8 @@ class HttpResponse:
         return _status_line(status) + f"{lines}{framing}{closing}\r\n".encode("latin-1")
 
     def _framed(self, data: bytes) -> bytes:
+        if self._bodiless:
+            return b""
         if not self._chunked or not data:
             return data
         return b"%x\r\n%b\r\n" % (len(data), data)
@@ -148,12 +171,23 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size = 0
         self.for_control = False
+        self.is_full = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store the transport (asyncio)."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop has its own class
         self._open.add(self)
         self._set_timer()
+
+    def pause_writing(self) -> None:
+        """Note that the client reads more slowly than it is written to (asyncio)."""
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        """Let the writer of the current response go on (asyncio)."""
+        self.is_full = False
+        if self._reply is not None and self._reply.on_room is not None:
+            self._reply.on_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notify the current response that its client has disconnected (asyncio)."""
@@ -239,7 +273,12 @@ class Connection(asyncio.Protocol):
         )
         chunked = self._parser.get_http_version() != "1.0"
         self._waiting.append(
-            (request, HttpResponse(self, self._parser.should_keep_alive(), chunked))
+            (
+                request,
+                HttpResponse(
+                    self, self._parser.should_keep_alive(), chunked, request.method == "HEAD"
+                ),
+            )
         )
 
     def write(self, data: bytes) -> None:
@@ -250,7 +289,7 @@ class Connection(asyncio.Protocol):
     def reply_ended(self, keep_alive: bool) -> None:
         """End the current response: continue with the next request, or close."""
         if self._reply is not None:
-            self._reply.on_close = None  # break the reference cycle
+            self._reply.on_close = self._reply.on_room = None  # break the reference cycles
             self._reply = None
         if keep_alive:
             self._next()

@@ -481,6 +481,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the run has a simulated provider of its own, whose settings are known."""
         return self.simulated and self.marked_answers == "none"
 
+    @property
+    def serves_requests(self) -> bool:
+        """Whether the workflows are the requests that a gateway got, however many there were."""
+        return bool(self.scenario["workflow"].get("kind") == "gateway")
+
     def is_open_loop(self, cell: CellInfo) -> bool:
         """Return whether the workflows of a cell start at given times, whatever else is running."""
         return self.cell_scenario(cell)["load"].get("arrivals") is not None

@@ -10,6 +10,7 @@ import email.utils
 import math
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC
 from typing import Any, NamedTuple
@@ -115,6 +116,7 @@ class Exchange:
         self.status: int | None = None
         self.decodes = False
         self.expired: str | None = None
+        self._paused, self._resumed = False, 0
         self.rearm: Callable[[], None] = do_nothing
         self.release: Callable[[], None] = do_nothing
         self.reopen: Callable[[], None] = do_nothing
@@ -129,6 +131,10 @@ class Exchange:
         if self.headers is not None and self._refused():
             return Limit(self.headers + LINGER, "")
         last_text = None if reading is None else reading.last_token
+        if self._paused:
+            last_text = self.now()
+        elif last_text is not None and self._resumed > last_text:
+            last_text = self._resumed
         return next_limit(self.deadlines, self.connecting, self.sent, last_text)
 
     def overdue(self) -> bool:
@@ -139,6 +145,15 @@ class Exchange:
             return False
         self.expired = limit.outcome
         return True
+
+    @contextmanager
+    def reading_paused(self) -> Iterator[None]:
+        """Suspend the idle deadline, while nothing is read because the program is behind."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused, self._resumed = False, self.now()
 
     def seconds_left(self) -> float:
         """Return the seconds to the next deadline, for the timeout of a socket: never 0."""

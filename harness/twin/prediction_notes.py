@@ -97,4 +97,4 @@ def notes_of_check(runs: Sequence[Records], of: Records | None) -> Iterator[str]
 def _topics_of(scenario: Scenario, cell: CellInfo) -> list[str]:
     mine = cell_scenario(scenario, cell)
     every = mine.workflow.topics
-    return [every[at % len(every)] for at in range(mine.load.workflows)]
+    return [every[at % len(every)] for at in range(mine.load.planned)]

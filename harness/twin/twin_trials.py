@@ -207,7 +207,7 @@ def play_at_twin(
         account = opening(begun)
         mine = cell_scenario(scenario, cell)
         every = mine.workflow.topics
-        topics = [every[at % len(every)] for at in range(mine.load.workflows)]
+        topics = [every[at % len(every)] for at in range(mine.load.planned)]
         for repeat in repeats[cell.id]:
             given = lengths(cell.id, repeat, topics)
             played = play(begun, Task(number, cell, repeat), account, ignore_step, lengths=given)

@@ -21,6 +21,10 @@ class WorkflowFailedError(Exception):
     """The workflow cannot continue; the text is the reason, in one line."""
 
 
+class WorkflowCancelledError(Exception):
+    """Nobody wants the workflow any more; the text says why, in one line."""
+
+
 @dataclass
 class WorkflowContext(Generic[S]):
     """One workflow while its program runs.

@@ -9,7 +9,7 @@ from harness.engine.attempt import CallTerms
 from harness.engine.effects import Program, emit, now
 from harness.records.keys import WARM_UP, WorkflowKey
 from harness.records.schema import PhaseInfo, Workflow, WorkflowOutcome
-from harness.workflows.context import WorkflowContext, WorkflowFailedError
+from harness.workflows.context import WorkflowCancelledError, WorkflowContext, WorkflowFailedError
 from harness.workflows.layout import Layout
 from harness.workflows.prompts import Prompts, PromptTemplate
 from harness.workflows.protocol import WorkflowKind
@@ -85,15 +85,19 @@ def run_workflow(
         needs_limit=plan.needs_limit,
         withheld=plan.withheld,
     )
-    error = None
+    error, cancelled = None, False
     text = ""
     try:
         text = yield from plan.kind.program(context)
     except WorkflowFailedError as failed:
         error = str(failed)
+    except WorkflowCancelledError as ended:
+        error, cancelled = str(ended), True
     done = yield from now()
     degraded = any(phase.outcome == "degraded" for phase in context.phases)
     outcome: WorkflowOutcome = "failed" if error else "degraded" if degraded else "ok"
+    if cancelled:
+        outcome = "cancelled"
     yield from emit(
         Workflow(
             **key._asdict(),

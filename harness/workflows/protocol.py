@@ -44,5 +44,6 @@ class WorkflowKind(Protocol[S]):
     def program(self, context: WorkflowContext[S]) -> Program[str]:
         """Run one workflow and return its final text.
 
-        Raises WorkflowFailedError, as the methods of `context` do, if the workflow fails.
+        Raises WorkflowFailedError, as the methods of `context` do, if the workflow fails, and
+        WorkflowCancelledError if nobody wants it any more.
         """

@@ -23,6 +23,7 @@ WORKFLOWS: KindTable[WorkflowKind[Any]] = KindTable(
         "program": "harness.workflows.program.kind:PROGRAM",
         "command": "harness.workflows.command.kind:COMMAND",
         "replay": "harness.workflows.replay.kind:REPLAY",
+        "gateway": "harness.workflows.gateway:GATEWAY",
     },
     attrgetter("section"),
 )

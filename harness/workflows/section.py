@@ -65,6 +65,14 @@ class WorkflowSection(Section):
         return False
 
     @property
+    def is_gateway(self) -> bool:
+        """Whether workflows are the requests that a gateway gets; how many there are is not known.
+
+        They need real time and an event loop.
+        """
+        return False
+
+    @property
     def has_open_phases(self) -> bool:
         """Whether a workflow can have phases that its kind does not declare."""
         return False

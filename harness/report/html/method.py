@@ -60,6 +60,8 @@ def started(run: Run) -> str:
 
 def _load(load: dict[str, Any]) -> str:
     arrivals = load.get("arrivals")
+    if load["workflows"] is None:
+        return "Requests of other programs, each a workflow of one call, ready when it arrived."
     workflows = counted(load["workflows"], "workflow")
     if arrivals is None:
         return (
