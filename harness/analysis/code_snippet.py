@@ -7,6 +7,7 @@ lines create `harness.AsyncOpenAI` or `harness.OpenAI`.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.analysis.endpoint_code import EndpointCode, endpoint_code
-from harness.analysis.settings import runs_user_code
+from harness.analysis.settings import runs_command, runs_user_code
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.schema import CellInfo, PolicyCode, Run
 from harness.records.settings import in_event_loop, one_at_a_time
@@ -126,9 +127,31 @@ def lines_to_paste(run: Run, cell: CellInfo, met: FailuresMet | None = None) -> 
     server = _Server.of(scenario["endpoint"], cell.mode)
     if met is not None and runs_user_code(scenario):  # its requests say whether to stream
         server = server._replace(streams=met.streamed)
+    before = gateway_lines(scenario, cell) if runs_command(scenario) else ()
     if met is not None and _is_plain_exact(cell, code, server.streams, met):
-        return (*_head(cell, code, server), *_ask(cell, code, server))
-    return tuple(_with_client(cell, code, scenario["timeouts"], server))
+        return (*before, *_head(cell, code, server), *_ask(cell, code, server))
+    return (*before, *_with_client(cell, code, scenario["timeouts"], server))
+
+
+def gateway_lines(scenario: Mapping[str, Any], cell: CellInfo) -> Iterator[str]:
+    """Yield the command that gives a program in any language the permits and policy of a cell.
+
+    The timeouts and the policy are in the file of the scenario, whose path is not recorded. The
+    Python code follows.
+    """
+    endpoint = scenario["endpoint"]
+    yield "# in any language; SCENARIO is the file of this run"
+    words = ["harness", "gateway", "SCENARIO"]
+    if isinstance(url := endpoint.get("base_url"), str):
+        words += ["--endpoint", url]
+        if not scenario["workflow"].get("keep_model"):
+            words += ["--model", endpoint["model"]]
+        if variable := endpoint.get("api_key_env"):
+            words += ["--api-key-env", variable]
+    words += ["--permits", cell.limiter or str(cell.permits), "--retry", cell.retry]
+    yield shlex.join(words)
+    yield ""
+    yield "# in Python"
 
 
 def _is_plain_exact(cell: CellInfo, code: PolicyCode, streamed: bool, met: FailuresMet) -> bool:

@@ -523,7 +523,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `server_said`: the most frequent message of refusals, by outcome. `answered_by`: the responses
     by the model that they name, for each requested model with several. `tune`: of a tune, what it
     did and what it cost. `clients`: the different values of `endpoint.client`. `runs_commands`: a
-    workflow was a process of a command.
+    workflow was a process of a command. `serves_requests`: a workflow was a request to a gateway.
     """
 
     schema: SchemaVersion[int]
@@ -556,6 +556,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     tune: TuneSummary | None = None
     clients: tuple[str, ...] = ("openai",)
     runs_commands: bool = False
+    serves_requests: bool = False
 
     @property
     def has_simulator(self) -> bool:

@@ -105,6 +105,8 @@ class Advice:
         found, run = self._decision, self._run
         if self._lacking:
             return Recommendation(state="open", objective=self._objective, because=self._lacking)
+        if run.serves_requests:
+            return Recommendation(state="open", objective=self._objective, because=(_SERVED,))
         if len(clients_of(run)) > 1:
             return Recommendation(
                 state="open", objective=self._objective, because=(_CLIENTS_DIFFER,)
@@ -330,6 +332,10 @@ class Advice:
         return len(self._ratios(found.candidate, found.rival))
 
 
+_SERVED = (
+    "A gateway has one setting, so there is nothing to choose. `harness fit` makes a twin of the "
+    "provider from its run, and `harness tune` compares settings at the twin."
+)
 _CLIENTS_DIFFER = (
     "The settings differ in endpoint.client, which is no setting of a program. So none of them is "
     "recommended; a run with one client recommends a setting."

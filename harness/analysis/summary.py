@@ -84,6 +84,7 @@ def summarise(records: Records) -> Summary:
         tune=tune_summary(records, advice.contenders, advice.decision, advice.changed),
         clients=clients_of(run),
         runs_commands=runs_command(run.scenario),
+        serves_requests=run.serves_requests,
     )
 
 

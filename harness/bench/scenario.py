@@ -574,7 +574,7 @@ class Scenario(Section):
     @property
     def layouts(self) -> list[tuple[Layout, int]]:
         """The trees of the calls of the workflows of a trial, each with the number of workflows."""
-        workflows, topics = self.load.workflows, self.workflow.topics
+        workflows, topics = self.load.planned, self.workflow.topics
         if not self.workflow.has_own_layouts:
             return [(self.layout, workflows)]
         whole, rest = divmod(workflows, len(topics))

@@ -294,6 +294,8 @@ def _next_command(finished: Run, directory: Path) -> str:
     """Return what to do about a run whose results were not shown, because of Ctrl-C."""
     if finished.stopped is None:
         return f"the run is complete: `harness report {directory}` shows its results"
+    if finished.serves_requests:
+        return f"`harness report {directory}` shows what was recorded"
     return f"`harness run --resume {directory}` continues the run"
 
 

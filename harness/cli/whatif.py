@@ -9,10 +9,12 @@ from pathlib import Path
 
 import msgspec
 
+from harness.analysis.settings import runs_command
 from harness.cli.fit import read_for_fit, require_distinct_runs, require_one_provider
 from harness.cli.progress_line import ProgressLine
 from harness.cli.views import Views
 from harness.records.errors import InputError, StorageError
+from harness.records.schema import Run
 from harness.report.console import Output, say
 from harness.report.html.prediction_page import render_prediction_page
 from harness.report.html.templating import write_page
@@ -39,6 +41,7 @@ def predict_settings(options: argparse.Namespace) -> int:
         require_one_provider(names, [each.run for each in records], options.check)
         runs = records[: len(options.runs)]
         require_distinct_runs(options.runs, [each.run for each in runs])
+        _require_playable(names, [each.run for each in records])
         other = records[-1] if options.check is not None else None
         found = _found(options, runs, other, progress)
     is_written, problem = False, None
@@ -54,6 +57,26 @@ def predict_settings(options: argparse.Namespace) -> int:
     if is_written and not options.json:
         say(Output(), "", f"Page: {page}")
     return 0
+
+
+def _require_playable(names: Sequence[str], runs: Sequence[Run]) -> None:
+    """Raise InputError for a run whose workflows virtual time cannot play: only others can."""
+    for name, run in zip(names, runs, strict=True):
+        if run.serves_requests:
+            what = "the requests that a gateway got belong to no scenario"
+        elif runs_command(run.scenario):
+            what = "a command runs in real time"
+        else:
+            continue
+        raise InputError(
+            f"{name}: {what}, so they cannot be played; `harness fit {name} -o twin.toml` makes a "
+            "twin of the provider, and --set endpoint.profile=twin.toml of harness run or tune "
+            "uses it in a scenario with a simulated endpoint"
+            if run.serves_requests
+            else f"{name}: {what}, so it cannot be played; `harness fit {name} -o twin.toml` makes "
+            "a twin of the provider, and harness run or tune runs the command against it with "
+            "endpoint = { profile = 'twin.toml', time_scale = 0.1 }"
+        )
 
 
 def _page_path(file: str | None) -> Path | None:

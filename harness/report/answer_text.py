@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, assert_never
 
 from harness.analysis.model import Cell, Figure, Summary
-from harness.analysis.settings import varying
+from harness.analysis.settings import varying, with_permits
 from harness.analysis.workflow_failures import REJECTED
 from harness.records.settings import CLIENT_KEY, one_at_a_time
 from harness.report.answer_claims import (
@@ -34,6 +34,7 @@ from harness.report.wording import (
     cell_labels,
     change_in_percent,
     could_be_chosen,
+    counted,
     ended,
     in_seconds,
     kept,
@@ -63,6 +64,8 @@ def run_answer(summary: Summary) -> RunAnswer:
         )
     if not any(map(ended, summary.cells)):
         return RunAnswer("No workflow has ended, so there is no result yet.", "")
+    if summary.serves_requests:
+        return _served(summary)
     if not any(map(kept, summary.cells)):
         return _no_success(summary)
     if not any(cell.calls.started for cell in summary.cells):
@@ -76,6 +79,17 @@ def run_answer(summary: Summary) -> RunAnswer:
     parts = (changed_provider(summary), ruled_out_text(summary), found.reason)
     reason = " ".join(part for part in parts if part)
     return found._replace(reason=reason)
+
+
+def _served(summary: Summary) -> RunAnswer:
+    """Return what became of the requests of a gateway."""
+    (cell,) = summary.cells
+    every, failed = counted(ended(cell), "request"), lost(cell)
+    what = f"The gateway served {every} with {with_permits(cell)} and retry {cell.retry}: "
+    what += f"{failed} failed." if failed else "none failed."
+    middle = in_seconds(cell.success_latency_p50_s, summary)
+    said = [] if middle is None else [f"Half of the others took at most {number(middle)} s."]
+    return RunAnswer(what, " ".join([*said, most_frequent_failure(summary) if failed else ""]))
 
 
 def _answer_of(summary: Summary) -> RunAnswer:

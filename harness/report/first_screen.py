@@ -64,10 +64,11 @@ def interrupted_screen(summary: Summary, directory: Path, width: int) -> list[Li
     known = run_answer(summary).sentence
     if summary.lacking:
         known = f"Damaged:     {' '.join(summary.lacking)} Nothing is proven."
+    resume = [] if summary.serves_requests else [f"Go on:       harness run --resume {run}"]
     return [
         Text(f"Interrupted: {saved}.", style="bold"),
         *wrapped(known, width=width),
-        f"Go on:       harness run --resume {run}",
+        *resume,
         f"Results:     harness report {run}",
         f"Why so slow: harness trace {run}",
     ]

@@ -68,6 +68,8 @@ class Step(NamedTuple):
 def next_steps(summary: Summary, directory: Path, rerun: Rerun | None) -> list[Step]:
     """Return commands, the most useful first. `rerun`: how to run the scenario again, if known."""
     run = shlex.quote(str(directory))
+    if summary.serves_requests:
+        return _steps_of_gateway(summary, run)
     steps: list[Step] = []
     if summary.status != "complete":
         more = _raised_budget(summary, rerun)
@@ -92,6 +94,16 @@ def next_steps(summary: Summary, directory: Path, rerun: Rerun | None) -> list[S
         Step(f"harness export {run}", "the records as CSV"),
     ]
     return list(dict.fromkeys(steps))
+
+
+def _steps_of_gateway(summary: Summary, run: str) -> list[Step]:
+    why = [Step(f"harness trace {run} --failed", "why requests failed")]
+    return [
+        *(why if any(map(lost, summary.cells)) else []),
+        Step(f"harness fit {run} -o twin.toml", "a twin of the provider"),
+        Step(f"harness trace {run} --slowest 3", "what took so long"),
+        Step(f"harness report {run} --verbose", "all tables"),
+    ]
 
 
 def _reruns(summary: Summary, rerun: Rerun) -> Iterable[Step]:

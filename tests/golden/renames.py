@@ -51,7 +51,7 @@ ADDED: frozenset[str] = frozenset(
             "stopped", "margin", "slo", "lacking", "recommendation.rivals",
             "recommendation.settles_with.by_resuming", "recommendation.settles_with.at_least",
             "unverified_tls", "reasoning", "server_said", "answered_by", "own_retries",
-            "tune", "clients", "runs_commands",
+            "tune", "clients", "runs_commands", "serves_requests",
         )),
     }
 )  # fmt: skip
