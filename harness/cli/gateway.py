@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import re
 import secrets
@@ -22,7 +23,7 @@ from harness.config import shipped_scenarios
 from harness.config.dotenv import with_file
 from harness.config.validation_messages import one_line
 from harness.records.errors import InputError, PreflightError
-from harness.workflows.gateway import OpenGateway
+from harness.workflows.gateway import GatewaySection, OpenGateway
 
 AS_REQUESTED = "as-requested"
 """Stands for the model of an endpoint whose requests keep theirs."""
@@ -67,26 +68,31 @@ def gateway_scenario(options: argparse.Namespace) -> Scenario:
     own = None
     if options.endpoint is not None:
         own = OwnEndpoint(options.endpoint, options.model or AS_REQUESTED, options.api_key_env)
+        settings = own.settings()
     elif options.scenario is None:
         raise InputError(
             "gateway: no endpoint; give --endpoint with the base URL of the API, or a scenario"
         )
     else:
-        for option, value in (("--model", options.model), ("--api-key-env", options.api_key_env)):
-            if value is not None:
-                raise InputError(f"{option} {value}: add --endpoint with the base URL of the API")
+        given = {"model": options.model, "api_key_env": options.api_key_env}
+        settings = [f"endpoint.{key}={json.dumps(value)}" for key, value in given.items() if value]
 
     def change(values: dict[str, Any]) -> None:
         _change(values, own, options)
 
-    overrides = [*(own.settings() if own is not None else []), *options.set]
+    overrides = [*settings, *options.set]
     if options.scenario is None:
         scenario = parse_scenario('name = "gateway"', "gateway", overrides, change=change)
     else:
         file = shipped_scenarios.find(options.scenario)
         scenario = load_scenario(file, overrides, change)
-    if not scenario.workflow.is_gateway:
+    if not isinstance(scenario.workflow, GatewaySection):
         raise InputError("--set workflow.kind: harness gateway has its own kind; leave it out")
+    if scenario.workflow.keep_model and scenario.budget.usd is not None:
+        raise InputError(
+            f"budget.usd = {scenario.budget.usd:g}: the price is that of one model; name it with "
+            "--model, which all requests then get, or use budget.tokens"
+        )
     if len(expand(scenario)) > 1 or scenario.sweep.most_repeats > 1:
         raise InputError(
             "--set sweep: a gateway has one setting, and serves it once; give one value of each key"
@@ -100,8 +106,6 @@ def _change(values: dict[str, Any], own: OwnEndpoint | None, options: argparse.N
         key: _setting(values, key, getattr(options, key), options.scenario)
         for key in ("permits", "retry")
     }
-    keeps_model = own is not None and options.model is None
-    former = values.get("workflow")
     if own is not None:
         drop_former_endpoint(values, own, options.set)
     for key in _OF_WORKFLOWS:
@@ -111,9 +115,7 @@ def _change(values: dict[str, Any], own: OwnEndpoint | None, options: argparse.N
         timeouts.pop("workflow", None)
     if isinstance(endpoint, dict):
         endpoint.pop("time", None)  # requests of other programs come in real time
-    if isinstance(former, Mapping) and own is None:
-        keeps_model = former.get("keep_model") is True
-    values["workflow"] = {"kind": "gateway", "keep_model": keeps_model}
+    values["workflow"] = {"kind": "gateway", "keep_model": options.model is None}
     values["sweep"] = {"mode": ["async"], **{key: [value] for key, value in sweep.items()}}
 
 

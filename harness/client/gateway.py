@@ -31,7 +31,7 @@ from harness.records.keys import is_phase_name
 from harness.transports.exchange import PHASE_HEADER
 
 HOST = "127.0.0.1"
-BACKLOG = 1024
+_BACKLOG = 1024
 """How many connections can wait until they are accepted."""
 _MOST_BODY = 64 * 1024 * 1024
 """Bytes of a request; images are sent in the body."""
@@ -90,7 +90,7 @@ class Gateway:
             self._server = await self._loop.create_server(self._connection, HOST, 0)
         else:
             self._server = await self._loop.create_server(
-                self._connection, sock=self._listener, backlog=BACKLOG
+                self._connection, sock=self._listener, backlog=_BACKLOG
             )
         self._port = self._server.sockets[0].getsockname()[1]
         return self

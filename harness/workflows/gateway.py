@@ -49,6 +49,11 @@ class GatewaySection(WorkflowSection):
     """The requests that a gateway gets, each a workflow of one call.
 
     `harness gateway` writes it into the scenario of its run; `harness run` refuses it.
+
+    Example::
+
+        [workflow]
+        kind = "gateway"
     """
 
     kind: Literal["gateway"]

@@ -58,7 +58,7 @@ def whole(status: int = 200, body: bytes = b"{}", **headers: str) -> Respond:
     return respond
 
 
-def arriving(body: Arriving) -> Respond:
+def arriving(body: httpx2.AsyncByteStream) -> Respond:
     async def respond(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
 
@@ -228,3 +228,67 @@ def test_headers_about_the_connection_and_cookies_are_not_passed_on() -> None:
 async def test_an_error_of_the_gateway_has_the_form_of_the_api() -> None:
     response, _ = await asked(failing(httpx2.ConnectError("refused", request=ASKED)))
     assert msgspec.json.decode(response.content)["error"]["message"].endswith("refused")
+
+
+class Endless(httpx2.AsyncByteStream):
+    """A body of many large pieces that are always there; it counts those that are taken."""
+
+    PIECE, COUNT = b"x" * 2**20, 64
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(self.COUNT):
+            self.taken += 1
+            yield self.PIECE
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def until_still(count: Callable[[], int]) -> int:
+    """Run the event loop until a number has not changed for many iterations, and return it."""
+    still, last = 0, count()
+    while still < 500:
+        await asyncio.sleep(0)
+        still, last = (still + 1, last) if count() == last else (0, count())
+    return last
+
+
+async def test_a_slow_client_stops_the_reading_of_its_response_and_gets_all_of_it() -> None:
+    body = Endless()
+    async with (
+        asyncio.timeout(60),
+        Gateway(Transport(arriving(body))) as gateway,
+        httpx2.AsyncClient(trust_env=False) as client,
+        client.stream("POST", f"{gateway.url}/chat/completions") as response,
+    ):
+        assert await until_still(lambda: body.taken) < body.COUNT / 2
+        size = 0
+        async for piece in response.aiter_raw():
+            size += len(piece)
+    assert size == body.COUNT * len(body.PIECE)
+
+
+@pytest.mark.parametrize("status", [200, 204, 304])
+async def test_a_response_without_a_body_leaves_the_connection_usable(status: int) -> None:
+    transport = Transport(arriving(Arriving()))
+
+    async def respond(request: httpx2.Request) -> httpx2.Response:
+        body = Arriving()
+        body.queue.put_nowait(None)
+        return httpx2.Response(status, headers={"x-own": "a"}, stream=body)
+
+    transport = Transport(respond)
+    async with Gateway(transport) as gateway:
+        port = int(gateway.url.split(":")[2].split("/")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        method = "HEAD" if status == 200 else "GET"
+        path = gateway.url.partition(str(port))[2]
+        writer.write(f"{method} {path}/models HTTP/1.1\r\nhost: h\r\n\r\n".encode() * 2)
+        for _ in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(f"HTTP/1.1 {status} ".encode())
+            assert b"transfer-encoding" not in head
+        writer.close()

@@ -123,7 +123,8 @@ def _section(title: str, section: type, table: dict[str, Any]) -> Iterator[str]:
     yield from ("", f"## {title}", "", doc.text, "", "```toml", doc.example, "```", "")
     yield from ("| key | type | default | meaning |", "|---|---|---|---|")
     for key, value in table["properties"].items():
-        is_required = key in table.get("required", ()) or key == "topics"
+        is_topic = key == "topics" and "default" not in value  # a file can stand for them
+        is_required = key in table.get("required", ()) or is_topic
         default = "required" if is_required else _default(value)
         meaning = value["description"].replace("|", "\\|")
         yield f"| `{key}` | {_type(value)} | {default} | {meaning} |"
