@@ -104,7 +104,7 @@ def built_server(folder: Path) -> Path | None:
 
 
 @contextmanager
-def known_server(program: Path, ttft: int, log: Path, *form: object) -> Iterator[int]:
+def known_server(program: Path, ttft: float, log: Path, *form: object) -> Iterator[int]:
     """Run the server and return its port. `form`: the chunks of a response, and their gap in ms."""
     command = [str(program), str(ttft), str(log), *map(str, form)]
     with subprocess.Popen(

@@ -5,6 +5,7 @@
    Streams over HTTP/1.1 with keep-alive. The headers and the first token of each response are
    written TTFT_MS milliseconds after the request has arrived, the others of CHUNKS (6) follow GAP_MS
    (10) apart. With 0 chunks, a response is a whole body.
+   Each chunk says when it was written, as `sent_ns` of CLOCK_MONOTONIC.
    Prints its port, and ends when its standard input is closed.
 
    LOG gets a line a POST request: its number (which is also the id of the response), when it arrived
@@ -150,6 +151,7 @@ static void write_chunk(int chunk, int file) {
     Connection *connection = &connections[file];
     char event[512], text[1024];
     int last = chunk >= chunks - 1;
+    int64_t now = read_clock(CLOCK_MONOTONIC);
     if (connection->text == NULL) /* the client closed the connection */
         return;
     int length = chunks == 0 ? snprintf(
@@ -158,12 +160,11 @@ static void write_chunk(int chunk, int file) {
         "\"message\":{\"role\":\"assistant\",\"content\":\"word\"},\"finish_reason\":\"stop\"}]}",
         connection->number) : snprintf(
         event, sizeof event,
-        "data: {\"id\":\"%ld\",\"object\":\"chat.completion.chunk\",\"model\":\"known\",\"choices\":"
-        "[{\"index\":0,\"delta\":{\"content\":\"word \"},\"finish_reason\":%s}]}\n\n%s",
-        connection->number, last ? "\"stop\"" : "null", last ? "data: [DONE]\n\n" : "");
+        "data: {\"id\":\"%ld\",\"object\":\"chat.completion.chunk\",\"model\":\"known\",\"sent_ns\":%lld,"
+        "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word \"},\"finish_reason\":%s}]}\n\n%s",
+        connection->number, (long long)now, last ? "\"stop\"" : "null", last ? "data: [DONE]\n\n" : "");
     length = snprintf(text, sizeof text, "%s%x\r\n%s\r\n%s", chunk > 0 ? "" : chunks == 0 ? WHOLE_HEAD : HEAD, length, event,
                       last ? "0\r\n\r\n" : "");
-    int64_t now = read_clock(CLOCK_MONOTONIC);
     if (send(file, text, (size_t)length, MSG_NOSIGNAL) != length) {
         perror("send");
         return;

@@ -41,6 +41,10 @@ NOT_RUN = {
     ),
     "run quickstart --set endpoint.profile=twin.toml --out results/at-the-twin": "the same",
     "whatif results/quickstart --check results/second": "the same",
+    "report results/morning --verbose": "tests/cli/test_gateway_command.py runs such a chain",
+    "trace results/morning --slowest 3": "the same",
+    "fit results/morning -o twin.toml": "the same",
+    "run quickstart --set endpoint.profile=twin.toml": "the same",
     "trace export results/RUN --endpoint http://127.0.0.1:4318": "needs a collector; "
     "tests/cli/test_export.py and tests/cli/test_traces_and_the_provider.py have one",
 }
@@ -48,6 +52,7 @@ NOT_RUN = {
 
 ELSEWHERE = {
     "serve": "serves until it is stopped; tests/cli/test_serve.py runs it",
+    "gateway": "serves until it is stopped; tests/cli/test_gateway_command.py runs it",
     "ask": "needs a server that answers; tests/cli/test_ask.py has some",
 }
 """Commands that are run by other tests, unless they only list something."""
