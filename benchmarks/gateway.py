@@ -317,12 +317,12 @@ def row(name: str, found: Measured) -> str:
         for share in (0.5, 0.99)
     ]
     shown = "".join(f"{figure:10.2f}" for figure in figures)
-    return f"{name:<9}{shown}{found.busy:8.0%}{found.proxy_cpu_us:10.0f}{found.failed:8}"
+    return f"{name:<9}{shown}{found.busy:7.0%}{found.proxy_cpu_us:9.0f}{found.failed:8}"
 
 
 HEAD = (
-    "               first byte, ms             end, ms           chunk, ms   busy   proxy's  failed\n"
-    "               p50       p99       p50       p99       p50       p99           us a call"
+    "               first byte, ms             end, ms           chunk, ms  busy  proxy's  failed\n"
+    "               p50       p99       p50       p99       p50       p99          us a call"
 )
 
 
