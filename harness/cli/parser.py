@@ -338,6 +338,7 @@ def _add_trace(command: _Command) -> None:
         "trace:trace",
         help="show why workflows were slow, or send a run's traces to a collector",
         usage="harness trace RUN [KEY | [--failed] [--slowest N]] [--spans | --json]\n"
+        "       harness trace RUN --perfetto FILE\n"
         "       harness trace export RUN [--endpoint URL] [--again]",
         description="Draws workflows call by call, with the critical path. Without a selection: "
         "the slowest workflow, and a summary of each setting. `harness trace export` makes the "
@@ -354,6 +355,10 @@ def _add_trace(command: _Command) -> None:
     add("--failed", "the failed, degraded and rejected workflows, at most 8 without --slowest")
     add("--spans", "print the spans as trees")
     add("--json", "print the critical paths as JSON")
+    add(
+        "--perfetto FILE",
+        "write all workflows, and a lane for each permit, into a file for ui.perfetto.dev",
+    )
     add(
         "--endpoint URL",
         "where to send spans and metrics, for example http://127.0.0.1:4318 or grpc://h:4317 "

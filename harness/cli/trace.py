@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -31,6 +32,7 @@ from harness.telemetry.jaeger import jaeger_of
 from harness.telemetry.metric_export import METRICS_FILE
 from harness.telemetry.otlp_http import check_collector
 from harness.telemetry.otlp_target import open_target, switched_off
+from harness.telemetry.perfetto_file import write_perfetto
 from harness.telemetry.spans import TraceMaker
 
 _T = TypeVar("_T")
@@ -51,9 +53,34 @@ def trace(options: argparse.Namespace) -> int:
         raise InputError("--endpoint, --again: only for harness trace export RUN")
     if options.key is not None and (options.failed or options.slowest is not None):
         raise InputError(f"{options.key}: a KEY together with --failed or --slowest; leave out one")
+    if options.perfetto is not None:
+        return write_lanes(options)
     if options.spans and options.json:
         raise InputError("--spans together with --json; leave out one")
     return show_run(options)
+
+
+def write_lanes(options: argparse.Namespace) -> int:
+    """Write a Perfetto trace of the run, and print how much is in it."""
+    for name in ("key", "failed", "slowest", "spans", "json"):
+        if getattr(options, name):
+            raise InputError(
+                f"--perfetto {options.perfetto}: it has all workflows; leave out {name}"
+            )
+    directory = require_run(options.run)
+    path = Path(options.perfetto)
+    if path.is_dir():
+        raise InputError(f"--perfetto {path}: a folder; give the name of a file, as run.pftrace")
+    stored = TrialReader(directory)
+    written = write_perfetto(path, stored)
+    if stored.run.simulated:
+        print(simulated_line(stored.run))
+    print(
+        f"{counted(written.permit_slices, 'slice')} of permits and "
+        f"{counted(written.workflow_slices, 'slice')} of workflows in {path} "
+        f"({written.size / 1e6:.1f} MB): open it at https://ui.perfetto.dev"
+    )
+    return 0
 
 
 def show_run(options: argparse.Namespace) -> int:
