@@ -12,13 +12,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from harness.analysis.limit_steps import RATE_LIMITED
 from harness.records.failures import is_failure
 from harness.records.groups import attempts_by_call
 from harness.records.keys import CallKey, TrialKey, display_key
 from harness.records.schema import Attempt, Call, CellInfo, Run, Trial, Workflow
-from harness.store.run_directory import Records, replace_file
+from harness.store.run_directory import Records, no_collector, replace_file
 from harness.store.trial_reader import TrialReader
 from harness.telemetry import semconv
 from harness.telemetry.attributes import Attributes
@@ -34,8 +35,6 @@ _SHOWN = (
 )  # fmt: skip
 """The attributes of a span that its slice has. Those that have another value in each span would
 make the file several times as large."""
-
-RATE_LIMITED = 429
 
 
 class PerfettoAccount(NamedTuple):
@@ -69,7 +68,8 @@ def write_perfetto(path: Path, stored: TrialReader) -> PerfettoAccount:
             counted[2] += len(packet)
             yield packet
 
-    replace_file(path, written())
+    with no_collector():  # it would look through the spans again and again: they are no garbage
+        replace_file(path, written())
     return PerfettoAccount(*counted)
 
 
@@ -114,7 +114,7 @@ class _RunPackets:
     ) -> Iterator[bytes]:
         waiting = [(one.permit_requested, one.permit_granted) for one in attempts]
         in_flight = [(one.permit_granted, one.done) for one in attempts]
-        refused = sorted(one.done for one in attempts if one.status == RATE_LIMITED)
+        refused = sorted(one.done for one in attempts if one.outcome == RATE_LIMITED)
         series = {
             "attempts in flight": _levels(in_flight),
             "waiting for a permit": _levels(waiting),
@@ -175,12 +175,8 @@ def _span_name(span: Span) -> str:
 
 def _shown(attributes: Attributes) -> Annotations:
     """Return the attributes that a slice has."""
-    found: dict[str, str | bool | int | float] = {}
-    for name in _SHOWN:
-        value = attributes.get(name)
-        if isinstance(value, str | bool | int | float):
-            found[name] = value
-    return found
+    shown: dict[str, Any] = {name: attributes[name] for name in _SHOWN if name in attributes}
+    return shown
 
 
 def _levels(times: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-Annotations = Mapping[str, str | bool | int | float]
+AnnotationValue = str | bool | int | float
+Annotations = Mapping[str, AnnotationValue]
 """What a slice is described with, by name."""
 
 _VARINT, _FIXED64, _BYTES = 0, 1, 2
@@ -23,14 +24,25 @@ _REALTIME, _BOOTTIME = 1, 6
 
 
 def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,)) if value >= 0 else _varint(value & 0xFFFF_FFFF_FFFF_FFFF)
-    parts = bytearray()
-    while value >= 0x80:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
+    if value < 0:
+        value &= 0xFFFF_FFFF_FFFF_FFFF
+    if value < _PAIRS:
+        return _LAST[value]
+    parts = []
+    while value >= _PAIRS:
+        parts.append(_MORE[value & _PAIRS - 1])
+        value >>= 14
+    parts.append(_LAST[value])
+    return b"".join(parts)
+
+
+_PAIRS = 1 << 14
+_MORE = [bytes((value & 0x7F | 0x80, value >> 7 | 0x80)) for value in range(_PAIRS)]
+"""Two bytes of a number that goes on: 14 bits at once."""
+_LAST = [
+    bytes((value,)) if value < 0x80 else bytes((value & 0x7F | 0x80, value >> 7))
+    for value in range(_PAIRS)
+]
 
 
 def _number(field: int, value: int) -> bytes:
@@ -78,14 +90,15 @@ class PerfettoPackets:
         self._tracks = 0
         self._names, self._categories = _Names(2), _Names(1)
         self._keys, self._values = _Names(3), _Names(29)
-        self._annotations: dict[tuple[str, str | bool | int], bytes] = {}
+        self._annotations: dict[tuple[str, AnnotationValue], bytes] = {}
+        self._named: dict[tuple[str, str], bytes] = {}
 
     def first(self, time: int) -> bytes:
         """Return the packet that begins a trace: its clock shows the time of day."""
         clocks = b"".join(
             _message(1, _number(1, clock) + _number(2, time)) for clock in (_REALTIME, _BOOTTIME)
         )
-        return self._packet(_message(6, clocks), _CLEARED)
+        return _packet(_message(6, clocks) + _tail(_CLEARED))
 
     def process(self, number: int, name: str) -> tuple[int, bytes]:
         """Return the track of a process and its packet. `number`: from 1."""
@@ -110,47 +123,65 @@ class PerfettoPackets:
     ) -> bytes:
         """Return the packet that begins a slice; it ends with the next `end` of its track."""
         new: list[bytes] = []
-        event = [
-            _number(9, _BEGIN) + _number(11, track),
-            _number(10, self._names.number(name, new)),
-            _number(3, self._categories.number(category, new)),
-            *(self._annotation(key, value, new) for key, value in annotations.items()),
-        ]
+        named = self._named.get((name, category))
+        if named is None:
+            named = self._named[name, category] = (
+                _number(9, _BEGIN)
+                + _number(10, self._names.number(name, new))
+                + _number(3, self._categories.number(category, new))
+            )
+        event = [named, _TRACK, _varint(track)]
+        known = self._annotations
+        for item in annotations.items():
+            made = known.get(item)
+            event.append(self._annotation(*item, new) if made is None else made)
+        described = b"".join(event)
         interned = _message(12, b"".join(new)) if new else b""
-        return self._packet(
-            _number(8, time) + interned + _message(11, b"".join(event)), _NEEDS_STATE
+        return _packet(
+            b"".join(
+                (_TIME, _varint(time), interned, _EVENT, _varint(len(described)), described, _TAIL)
+            )
         )
 
     def end(self, track: int, time: int) -> bytes:
         """Return the packet that ends the slice of a track that has begun last."""
-        event = _number(9, _END) + _number(11, track)
-        return self._packet(_number(8, time) + _message(11, event), _NEEDS_STATE)
+        on = _varint(track)
+        return _packet(
+            b"".join((_TIME, _varint(time), _EVENT, _varint(len(on) + 3), _ENDS, on, _TAIL))
+        )
 
     def count(self, track: int, time: int, value: int) -> bytes:
         """Return the packet with the value of a counter from a time on."""
         event = _number(9, _COUNTER) + _number(11, track) + _number(30, value)
-        return self._packet(_number(8, time) + _message(11, event), _NEEDS_STATE)
+        return _packet(_number(8, time) + _message(11, event) + _TAIL)
 
     def _track(self, described: bytes) -> tuple[int, bytes]:
         self._tracks += 1
         descriptor = _number(1, self._tracks) + described
-        return self._tracks, self._packet(_message(60, descriptor), _NEEDS_STATE)
+        return self._tracks, _packet(_message(60, descriptor) + _TAIL)
 
-    def _annotation(self, key: str, value: str | bool | int | float, new: list[bytes]) -> bytes:
-        if isinstance(value, float):
-            return _message(4, _number(1, self._keys.number(key, new)) + _double(5, value))
-        made = self._annotations.get((key, value))
-        if made is None:
-            named = _number(1, self._keys.number(key, new))
-            if isinstance(value, str):
-                given = _number(17, self._values.number(value, new))
-            elif isinstance(value, bool):
-                given = _number(2, int(value))
-            else:
-                given = _number(4, value)
-            made = self._annotations[key, value] = _message(4, named + given)
+    def _annotation(self, key: str, value: AnnotationValue, new: list[bytes]) -> bytes:
+        named = _number(1, self._keys.number(key, new))
+        if isinstance(value, float):  # seldom the same twice
+            return _message(4, named + _double(5, value))
+        if isinstance(value, str):
+            given = _number(17, self._values.number(value, new))
+        else:
+            given = _number(2 if isinstance(value, bool) else 4, value)
+        made = self._annotations[key, value] = _message(4, named + given)
         return made
 
-    @staticmethod
-    def _packet(content: bytes, flags: int) -> bytes:
-        return _message(1, content + _number(10, _SEQUENCE) + _number(13, flags))
+
+def _packet(content: bytes) -> bytes:
+    return _PACKET + _varint(len(content)) + content
+
+
+def _tail(flags: int) -> bytes:
+    return _number(10, _SEQUENCE) + _number(13, flags)
+
+
+# What is the same in all packets of slices.
+_PACKET, _EVENT = (_varint(field << 3 | _BYTES) for field in (1, 11))
+_TIME, _TRACK = (_varint(field << 3 | _VARINT) for field in (8, 11))
+_ENDS = _number(9, _END) + _TRACK
+_TAIL = _tail(_NEEDS_STATE)
