@@ -334,7 +334,8 @@ class Advice:
 
 _SERVED = (
     "A gateway has one setting, so there is nothing to choose. `harness fit` makes a twin of the "
-    "provider from its run, and `harness tune` compares settings at the twin."
+    "provider from its run, `harness import` a workload of its traces, and `harness tune` finds "
+    "the best setting for that workload at the twin (docs/gateway.md)."
 )
 _CLIENTS_DIFFER = (
     "The settings differ in endpoint.client, which is no setting of a program. So none of them is "

@@ -258,8 +258,10 @@ def test_a_run_of_a_gateway_is_for_fit_and_not_for_whatif_or_resume(
     assert "`harness fit run -o twin.toml` makes a twin" in capsys.readouterr().err
     assert main(["run", "--resume", "run"]) == 2
     assert "start another one with `harness gateway`" in capsys.readouterr().err
-    options = ["--set", "endpoint.profile=twin.toml", "--set", "load.workflows=3", "--quiet"]
-    assert main(["run", "quickstart", *options]) == 0
+    traces = "run/traces/async_64_none_attempt.otlp.jsonl"
+    assert main(["import", traces, "-o", "afternoon.toml"]) == 0
+    options = ["--set", "endpoint.profile=twin.toml", "--set", "sweep.repeats=1", "--quiet"]
+    assert main(["run", "afternoon.toml", *options]) == 0
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

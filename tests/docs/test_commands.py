@@ -44,7 +44,12 @@ NOT_RUN = {
     "report results/morning --verbose": "tests/cli/test_gateway_command.py runs such a chain",
     "trace results/morning --slowest 3": "the same",
     "fit results/morning -o twin.toml": "the same",
-    "run quickstart --set endpoint.profile=twin.toml": "the same",
+    "import results/morning/traces/async_8_openai-sdk_attempt.otlp.jsonl -o afternoon.toml": (
+        "the same"
+    ),
+    "tune afternoon.toml --set endpoint.profile=twin.toml --set 'tune.permits=[2, 8, 32]'": (
+        "the same"
+    ),
     "trace export results/RUN --endpoint http://127.0.0.1:4318": "needs a collector; "
     "tests/cli/test_export.py and tests/cli/test_traces_and_the_provider.py have one",
 }
