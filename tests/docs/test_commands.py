@@ -44,10 +44,10 @@ NOT_RUN = {
     "report results/morning --verbose": "tests/cli/test_gateway_command.py runs such a chain",
     "trace results/morning --slowest 3": "the same",
     "fit results/morning -o twin.toml": "the same",
-    "import results/morning/traces/async_8_openai-sdk_attempt.otlp.jsonl -o afternoon.toml": (
+    "import results/morning/traces/async_8_openai-sdk_attempt.otlp.jsonl -o mine.toml": (
         "the same"
     ),
-    "tune afternoon.toml --set endpoint.profile=twin.toml --set 'tune.permits=[2, 8, 32]'": (
+    "tune mine.toml --set endpoint.profile=twin.toml --set 'tune.permits=[2, 8, 32]'": (
         "the same"
     ),
     "trace export results/RUN --endpoint http://127.0.0.1:4318": "needs a collector; "
