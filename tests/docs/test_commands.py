@@ -47,9 +47,7 @@ NOT_RUN = {
     "import results/morning/traces/async_8_openai-sdk_attempt.otlp.jsonl -o mine.toml": (
         "the same"
     ),
-    "tune mine.toml --set endpoint.profile=twin.toml --set 'tune.permits=[2, 8, 32]'": (
-        "the same"
-    ),
+    "tune mine.toml --set endpoint.profile=twin.toml --set 'tune.permits=[2, 8, 32]'": ("the same"),
     "trace export results/RUN --endpoint http://127.0.0.1:4318": "needs a collector; "
     "tests/cli/test_export.py and tests/cli/test_traces_and_the_provider.py have one",
 }
