@@ -32,7 +32,6 @@ from harness.records.keys import WARM_UP, CallKey, WorkflowKey
 from harness.records.schema import CellInfo
 from harness.records.settings import cell_id, one_at_a_time, split_key, value_slugs
 from harness.workflows.execution import run_workflow
-from harness.workflows.gateway import serve_requests
 
 if TYPE_CHECKING:
     from harness.bench.resume import RunProgress
@@ -180,6 +179,8 @@ def trial_program(
     """
     run, mine = begun.run, cell_scenario(begun.scenario, cell)
     if mine.workflow.is_gateway:
+        from harness.workflows.gateway import serve_requests  # imports asyncio
+
         assert begun.gateway is not None, "only harness gateway runs it"
         first = WorkflowKey(cell.id, repeat, 0, run.execution)
         return serve_requests(begun.gateway, terms(mine, cell), mine.plan, first)

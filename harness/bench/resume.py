@@ -29,10 +29,10 @@ from harness.records.keys import TrialKey
 from harness.records.schema import SCHEMA, Attempt, Call, Run, Session, Trial, Workflow
 from harness.store import run_directory
 from harness.store.record_checks import each_once, of_known_trials
-from harness.workflows.gateway import OpenGateway
 
 if TYPE_CHECKING:
     from harness.store.columns import AttemptTable, CallTable
+    from harness.workflows.gateway import OpenGateway
 
 _R = TypeVar("_R", Attempt, Call, Workflow, Trial)
 

@@ -62,10 +62,10 @@ from harness.records.tune_blocks import TuneBlock
 from harness.store import run_directory
 from harness.store.run_directory import TrialRecords
 from harness.transports.target import Target
-from harness.workflows.gateway import OpenGateway
 
 if TYPE_CHECKING:
     from harness.bench.share_processes import EndedTrial, ShareProgress, ShareTask
+    from harness.workflows.gateway import OpenGateway
 
 ReadTrial = Callable[[], TrialRecords]
 

@@ -23,6 +23,7 @@ from harness.bench.resume import RunProgress, changes, progress_of, require_prof
 from harness.bench.runner import Hooks, ReadTrial, TrialPlan, run
 from harness.bench.scenario import Scenario
 from harness.bench.user_code import check_code, code_versions, refusing_requests
+from harness.cli.gateway import lines_for_shell
 from harness.cli.live import LIVE_VIEW, Counters, LiveView, Race
 from harness.cli.main import EXIT_INTERRUPTED
 from harness.cli.plan import confirm, estimate_run, profiles_of
@@ -263,7 +264,7 @@ def _execute(
             several = executor.check(scenario) or 1
         plan = _tune_plan(directory, view, views, silent) if is_tune else None
         if gateway is not None:
-            gateway = gateway._replace(say=view.line)
+            gateway = _shown_in(view, gateway, live=console.is_terminal and not silent)
         finished = run(
             scenario, profiles, keys, directory, hooks, executor, progress, plan, twin,
             several, gateway,
@@ -288,6 +289,20 @@ def _execute(
     except KeyboardInterrupt:
         warn(f"interrupted; {_next_command(finished, directory)}")
         return EXIT_INTERRUPTED
+
+
+def _shown_in(view: LiveView, gateway: OpenGateway, *, live: bool) -> OpenGateway:
+    """Return a gateway whose lines appear above the live view, where there is one."""
+
+    def ready(url: str) -> None:
+        if live:
+            for line in lines_for_shell(url):
+                view.line(line)
+        else:
+            gateway.ready(url)
+        view.line("Ctrl-C ends the gateway and shows what it recorded")
+
+    return gateway._replace(ready=ready, say=view.line)
 
 
 def _next_command(finished: Run, directory: Path) -> str:

@@ -49,15 +49,17 @@ def serve_gateway(options: argparse.Namespace) -> int:
     output = sys.stderr if options.json else sys.stdout
 
     def ready(url: str) -> None:
-        lines = f"export OPENAI_BASE_URL={url}\nexport OPENAI_API_KEY=placeholder\n"
-        output.write(lines)
+        output.write("".join(f"{line}\n" for line in lines_for_shell(url)))
         output.flush()
-        if not options.quiet:
-            print("Ctrl-C ends the gateway and shows what it recorded", file=sys.stderr)
 
     with _listener(options.port) as listener:
         opened = OpenGateway(listener, token, ready, lambda line: None)
         return start_run(scenario, profiles, None, options, gateway=opened)
+
+
+def lines_for_shell(url: str) -> tuple[str, ...]:
+    """Return the lines with which a shell makes programs use a gateway."""
+    return (f"export OPENAI_BASE_URL={url}", "export OPENAI_API_KEY=placeholder")
 
 
 def gateway_scenario(options: argparse.Namespace) -> Scenario:

@@ -13,7 +13,7 @@ import hmac
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self
 
@@ -188,17 +188,22 @@ def _used_up(error: BudgetExhaustedError) -> str:
 
 def _forwarded(request: HttpRequest, path: str, arrived: int | None) -> httpx2.Request:
     """Return a request to `path` below the base URL. Raises httpx2.InvalidURL."""
-    query = f"?{request.query}" if request.query else ""
     extensions = {PATH_EXTENSION: path, ARRIVAL_EXTENSION: arrived}
     if arrived is None:
         del extensions[ARRIVAL_EXTENSION]
     return httpx2.Request(
         request.method,
-        f"http://{HOST}{path}{query}",
+        _url(path, request.query),
         headers=list(request.headers.items()),
         content=request.body,
         extensions=extensions,
     )
+
+
+@lru_cache(maxsize=64)
+def _url(path: str, query: str) -> httpx2.URL:
+    """Return the URL of a request; most have the same. Parsing one takes 0.1 ms."""
+    return httpx2.URL(f"http://{HOST}{path}?{query}" if query else f"http://{HOST}{path}")
 
 
 async def _room(reply: HttpResponse) -> None:

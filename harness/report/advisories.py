@@ -218,7 +218,7 @@ def _of_bursts(summary: Summary) -> Iterator[str]:
 
 def _of_cells(summary: Summary) -> Iterator[str]:
     cells = summary.cells
-    if cells and all(cell.repeats == 1 for cell in cells):
+    if cells and not summary.serves_requests and all(cell.repeats == 1 for cell in cells):
         yield "every setting ran once, so there are no intervals; set sweep.repeats=auto."
     labels = cell_labels(cells)
     shares = [(c.tokens.cached / c.tokens.input, labels[c.id]) for c in cells if c.tokens.input]
