@@ -93,13 +93,7 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         content = await request.aread()
         call = self._call(request, content)
         await self._host.check()
-        self._note_own_time()
-        self._running += 1
-        try:
-            return await respond(call, self._run, self._host.spawn)
-        finally:
-            self._note_own_time()
-            self._running -= 1
+        return await respond(call, self._run, self._host.spawn)
 
     def is_in_its_loop(self) -> bool:
         """Return whether the caller runs in the event loop of the workflow."""
@@ -120,7 +114,13 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         ready = call.request.extensions.get(ARRIVAL_EXTENSION, self._host.now())
         as_workflow = self._terms.as_workflow
         program = call.program(ready) if as_workflow is None else as_workflow(call, ready)
-        completion: Completion = await self._host.run(program, branch, call)
+        self._note_own_time()
+        self._running += 1
+        try:  # until the last byte of a stream, of which the program gets the first one long before
+            completion: Completion = await self._host.run(program, branch, call)
+        finally:
+            self._note_own_time()
+            self._running -= 1
         return completion
 
     def _call(self, request: httpx2.Request, content: bytes) -> ClientCall:

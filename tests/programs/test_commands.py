@@ -135,6 +135,16 @@ def test_the_program_gets_no_key_of_the_endpoint(
     assert given == ""
 
 
+def test_while_a_stream_arrives_the_program_has_no_time_of_its_own(tmp_path: Path) -> None:
+    with serving(always(streamed(*["word"] * 20_000))) as server:
+        ended = ran(tmp_path, 'chat("x", stream=True)', live(server))
+    [workflow], [attempt] = ended.records.workflows, ended.records.attempts
+    assert attempt.first_answer is not None
+    assert attempt.first_answer < attempt.done
+    exchange = attempt.done - attempt.permit_granted
+    assert 0 < workflow.own_code <= workflow.done - workflow.started - exchange
+
+
 def test_a_header_names_the_phase_of_a_call(tmp_path: Path) -> None:
     program = """
         headers = {"x-harness-phase": "plan"}
