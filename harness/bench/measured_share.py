@@ -93,7 +93,7 @@ def measure_share(
             lag = mode(program, target, permits, now, keep, gate, adaptive, look)
 
     redactor = program_redactor(scenario, target.secrets)
-    seen = RecordCollector()
+    seen = RecordCollector(keeps=not scenario.workflow.is_gateway)
     adaptive = cells.adaptive_limit(begun.scenario, cell, now(), together)
     program = cells.trial_program(begun, cell, repeat, share, together, agree)
     look: LookAtOthers | None = None

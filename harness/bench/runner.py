@@ -359,14 +359,18 @@ def _measure(
         book=book if is_counted(begun.scenario) else None,
         hopeless=hopeless_outcomes(endpoint.scenario),
     )
+    written = run_directory.RecordsFrom(writer.directory)
     with _sampling(begun, cell, repeat, endpoint, now, writer):
         facts, seen = measure_share(
             begun, cell, repeat, WHOLE_TRIAL, endpoint.scenario, endpoint.target, gate, now, write
         )
     trial = trial_record(cell, repeat, begun.run.execution, [facts])
     records = TrialRecords(trial, seen.attempts, seen.calls, seen.workflows)
+    if endpoint.scenario.workflow.is_gateway:  # they were not kept
+        read = (written.read(Attempt), written.read(Call), written.read(Workflow))
+        records = TrialRecords(trial, *read)
     spending = SpendingSoFar(limits, gate.ledger, gate.answered)
-    return _Ended(trial, lambda: records, seen_answers(seen.attempts), spending, facts.stopped)
+    return _Ended(trial, lambda: records, seen_answers(records.attempts), spending, facts.stopped)
 
 
 def _measure_apart(
