@@ -13,7 +13,7 @@ from harness.bench.scenario import FEWEST_FOR_P95
 from harness.config.tables import SettingError
 from harness.imports.happens_before import InferredTrace, inferred
 from harness.imports.recognition import recording_of
-from harness.imports.recorded import Recording, UnreadableRecordError
+from harness.imports.recorded import Recording, UnreadableRecordError, without_impossible
 from harness.imports.replay_files import replay_files, replay_scenario
 from harness.records.errors import InputError, StorageError
 from harness.report.console import Output, say
@@ -28,12 +28,14 @@ def import_recorded(options: argparse.Namespace) -> int:
     path, target = Path(options.file), Path(options.output)
     if target.suffix != ".toml":
         raise InputError(f"-o {options.output}: must end in .toml; give the path of a scenario")
+    data = target.with_name(f"{target.stem}.replay.jsonl")
+    if path.resolve() in (target.resolve(), data.resolve()):
+        raise InputError(f"-o {options.output}: would replace {path} itself; give another path")
     recording = _read(path)
     found = inferred([*recording.traces, *recording.others])[: len(recording.traces)]
     files = replay_files(found)
     if not files.workflows:
         raise InputError(f"{path}: no call succeeded with an output; nothing can be replayed")
-    data = target.with_name(f"{target.stem}.replay.jsonl")
     _write(data, encoded_data(files.workflows))
     try:
         content = read_data(str(data))
@@ -54,7 +56,7 @@ def _read(path: Path) -> Recording:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise InputError(f"{path}: is larger than 1 GiB; give a part of it")
-        return recording_of(path.read_bytes())
+        return without_impossible(recording_of(path.read_bytes()))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give a file with recorded calls") from None
     except OSError as error:

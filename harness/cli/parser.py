@@ -440,7 +440,7 @@ def _add_import(command: _Command) -> None:
     add("-o FILE", "the scenario to write, a .toml file; its data file ends in "
         ".replay.jsonl; both are replaced if they exist", required=True, dest="output")  # fmt: skip
     add("--in-flight N", "workflows at once in a closed loop, instead of the recorded arrivals; "
-        "1 for one after another", type=natural)  # fmt: skip
+        "1 for one after another", type=positive)  # fmt: skip
 
 
 def _add_whatif(command: _Command) -> None:

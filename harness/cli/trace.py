@@ -69,8 +69,10 @@ def write_lanes(options: argparse.Namespace) -> int:
             )
     directory = require_run(options.run)
     path = Path(options.perfetto)
-    if path.is_dir():
-        raise InputError(f"--perfetto {path}: a folder; give the name of a file, as run.pftrace")
+    if path.exists() and not path.is_file():
+        raise InputError(f"--perfetto {path}: is no plain file; give the name of one: run.pftrace")
+    if path.suffix != ".pftrace" and directory.resolve() in path.resolve().parents:
+        raise InputError(f"--perfetto {path}: may replace a file of the run; end it in .pftrace")
     stored = TrialReader(directory)
     written = write_perfetto(path, stored)
     if stored.run.simulated:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self
+from urllib.parse import unquote
 
 import httpx2
 import msgspec
@@ -29,6 +30,7 @@ from harness.network.http_server import Connection, HttpRequest, HttpResponse
 from harness.records.clock import ReadClock
 from harness.records.keys import is_phase_name
 from harness.transports.exchange import PHASE_HEADER
+from harness.transports.other_apis import is_read
 
 HOST = "127.0.0.1"
 _BACKLOG = 1024
@@ -129,6 +131,10 @@ class Gateway:
         if not slash or not hmac.compare_digest(token.encode(), self._token.encode()):
             reply.send(404, _JSON, _error_body("unknown path; use the URL of the gateway"))
             return
+        below = path_below(path)
+        if below is None:
+            reply.send(400, _JSON, _error_body("invalid path"))
+            return
         phase = request.headers.get(PHASE_HEADER.encode())
         if phase is not None and not is_phase_name(phase.decode("latin-1")):
             reply.send(400, _JSON, _error_body(f"{PHASE_HEADER}: give a name, such as 'plan'"))
@@ -140,7 +146,7 @@ class Gateway:
             reply.send(403, _JSON, _error_body(_used_up(self.exhausted)))
             return
         arrived = None if self._now is None else self._now()
-        steps = self._answer(request, f"/{path}", reply, arrived)
+        steps = self._answer(request, below, reply, arrived)
         task = self._context.run(self._loop.create_task, steps)
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
@@ -176,6 +182,22 @@ class Gateway:
             raise
         else:
             await _pass_on(response, reply)
+
+
+def path_below(path: str) -> str | None:
+    """Return a path below the base URL as the endpoint understands it; None if it leaves that URL.
+
+    Escapes and empty parts would hide from the budget what is requested. An escaped slash is part
+    of a name, so such a path stays as it is.
+    """
+    plain = unquote(path)
+    if any(part in (".", "..") for part in plain.replace("\\", "/").split("/")):
+        return None
+    if "%2f" in path.lower() and is_read(f"/{plain}"):
+        return None
+    if "%2f" in path.lower() or not plain.isprintable() or set(plain) & set("?#%\\"):
+        return f"/{path}"
+    return "/" + "/".join(filter(None, plain.split("/")))
 
 
 def _cancel(task: asyncio.Task[None]) -> None:

@@ -19,7 +19,7 @@ from harness.engine.call import Completion
 from harness.engine.effects import Host, Message, Program, Request
 from harness.engine.program_limits import ProgramLimits
 from harness.records.ids import ids_in
-from harness.records.keys import CallKey, is_phase_name
+from harness.records.keys import MOST_PHASE_NAME, CallKey, is_phase_name
 from harness.transports.exchange import PHASE_HEADER
 from harness.transports.messages import plain_text
 from harness.transports.other_apis import has_text, is_read
@@ -190,7 +190,7 @@ def _phase_of(request: httpx2.Request, path: str) -> str:
     named = request.headers.get(PHASE_HEADER)
     if is_phase_name(named):
         return str(named)
-    return _PHASES.get(path) or path.rstrip("/").rsplit("/", 1)[-1]
+    return _PHASES.get(path) or path.rstrip("/").rsplit("/", 1)[-1][:MOST_PHASE_NAME]
 
 
 def _answers(value: Mapping[str, Any]) -> int:

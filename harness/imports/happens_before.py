@@ -314,7 +314,7 @@ def _fan_out(
         labels = [item.label for item in timed[start]]
         if len(set(labels)) == count:
             known = [[labels.index(item.label) for item in run] for run in timed]
-            return _explained(timed[:sampled], known, begins, scale), known
+            return _explained(timed[:sampled], known[:sampled], begins, scale), known
         orders: list[list[int] | None] = [None] * sampled
         orders[start] = list(range(count))
         tree = _explained([timed[start]], [list(range(count))], [begins[start]], scale)

@@ -6,7 +6,7 @@ Times are nanoseconds of any clock that all traces of a file share.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,36 @@ class Recording:
     others: tuple[RecordedTrace, ...] = ()
     left_out: Counter[str] = field(default_factory=Counter)
     has_times: bool = True
+
+
+MOST_RECORDED_TOKENS = 10_000_000
+"""The most tokens of a call, read or written: more are a mistake of whoever recorded it."""
+
+
+def without_impossible(recording: Recording) -> Recording:
+    """Return what is left without calls that cannot have been so. Raises UnreadableRecordError."""
+    left = Counter(recording.left_out)
+
+    def is_possible(call: RecordedCall) -> bool:
+        counts = (call.input, call.output, call.cached, call.reasoning)
+        if call.end < call.start:
+            left["calls that end before they begin"] += 1
+        elif not all(count is None or 0 <= count <= MOST_RECORDED_TOKENS for count in counts):
+            left["calls with an impossible number of tokens"] += 1
+        else:
+            return True
+        return False
+
+    def possible(traces: tuple[RecordedTrace, ...]) -> tuple[RecordedTrace, ...]:
+        kept = [replace(one, calls=tuple(filter(is_possible, one.calls))) for one in traces]
+        return tuple(one for one in kept if one.calls)
+
+    traces, others = possible(recording.traces), possible(recording.others)
+    if not traces:
+        raise UnreadableRecordError(
+            "has no call with possible times and numbers of tokens; export it again"
+        )
+    return replace(recording, traces=traces, others=others, left_out=left)
 
 
 class UnreadableRecordError(Exception):

@@ -15,9 +15,14 @@ WARM_UP = "warm-up"
 They have the number after the last workflow of the trial, and no record of a workflow."""
 
 
+MOST_PHASE_NAME = 100
+"""The most characters of the name of a phase."""
+
+
 @lru_cache(maxsize=256)
 def _is_name(name: str) -> bool:
-    return bool(name.strip()) and name.isprintable() and name != WARM_UP
+    is_short = len(name) <= MOST_PHASE_NAME
+    return is_short and bool(name.strip()) and name.isprintable() and name != WARM_UP
 
 
 def is_phase_name(name: object) -> bool:

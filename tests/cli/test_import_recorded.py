@@ -70,3 +70,63 @@ def test_a_missing_data_file_is_one_line(
     assert main(["run", str(tmp_path / "bad.toml")]) == 2
     assert "workflow.data" in (said := capsys.readouterr().err)
     assert said.count("\n") == 1
+
+
+def observation(
+    trace: int, name: str, start: float, end: float, **more: object
+) -> dict[str, object]:
+    return {
+        "id": f"{trace}-{name}", "traceId": str(trace), "type": "GENERATION", "name": name,
+        "startTime": f"2026-01-02T03:{trace:02}:{start:09.6f}Z",
+        "endTime": f"2026-01-02T03:{trace:02}:{end:09.6f}Z",
+        "usageDetails": {"input": 10, "output": 20}, **more,
+    }  # fmt: skip
+
+
+def plan_and_report(trace: int) -> list[dict[str, object]]:
+    """Return the calls of a plan, three answers at once, and a report."""
+    first = 1 + trace / 50
+    answers = [observation(trace, f"answer {at}", first, first + 2 + at / 7) for at in range(3)]
+    return [
+        observation(trace, "plan", 0, first), *answers, observation(trace, "report", 7, 9)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("traces", [3, 16, 20])
+def test_an_export_with_many_runs_of_a_program_is_read(
+    traces: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = [call for trace in range(traces) for call in plan_and_report(trace)]
+    (tmp_path / "export.json").write_text(json.dumps(calls))
+    assert main(["import", str(tmp_path / "export.json"), "-o", str(tmp_path / "x.toml")]) == 0
+    said = capsys.readouterr().out
+    assert f"{traces} workflows, {5 * traces} calls, at most 3 one after another" in said
+
+
+def test_calls_that_cannot_have_been_so_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = [
+        observation(1, "back", 5, 4),
+        observation(2, "huge", 0, 4, usageDetails={"input": 1, "output": 10**12}),
+    ]
+    (tmp_path / "export.json").write_text(json.dumps([*plan_and_report(0), *odd]))
+    assert main(["import", str(tmp_path / "export.json"), "-o", str(tmp_path / "x.toml")]) == 0
+    said = capsys.readouterr().out
+    assert "1 workflows, 5 calls" in said
+    assert "Left out: 1 calls that end before they begin." in said
+    assert "Left out: 1 calls with an impossible number of tokens." in said
+    (tmp_path / "export.json").write_text(json.dumps(odd))
+    assert main(["import", str(tmp_path / "export.json"), "-o", str(tmp_path / "x.toml")]) == 2
+    assert "has no call with possible times" in capsys.readouterr().err
+
+
+def test_a_file_is_not_replaced_by_what_is_made_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.replay.jsonl"
+    file.write_text(json.dumps(plan_and_report(0)))
+    before = file.read_bytes()
+    assert main(["import", str(file), "-o", str(tmp_path / "x.toml")]) == 2
+    assert "would replace" in capsys.readouterr().err
+    assert file.read_bytes() == before

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from harness.client.ended_attempts import FailedResponseError
-from harness.client.gateway import Gateway, passed_headers
+from harness.client.gateway import Gateway, passed_headers, path_below
 from harness.client.hosted_calls import PATH_EXTENSION
 
 Respond = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
@@ -102,6 +102,41 @@ async def test_a_request_without_the_token_is_refused_and_not_sent(path: str) ->
         response = await client.get(host + path.format(token=token))
     assert response.status_code == 404
     assert "URL of the gateway" in response.json()["error"]["message"]
+    assert not transport.asked
+
+
+@pytest.mark.parametrize(
+    ("path", "below"),
+    [
+        ("chat/completions", "/chat/completions"),
+        ("chat/%63ompletions", "/chat/completions"),
+        ("chat//completions/", "/chat/completions"),
+        ("chat%2Fcompletions", None),
+        ("x/../chat/completions", None),
+        ("%2e%2e/%2E%2e/admin", None),
+        ("..\\admin", None),
+        (".", None),
+        ("files/a%2Fb", "/files/a%2Fb"),
+        ("files/a%20b", "/files/a b"),
+        ("files/a%3Fb", "/files/a%3Fb"),
+        ("", "/"),
+    ],
+)
+def test_a_path_is_what_the_endpoint_understands_and_stays_below_its_url(
+    path: str, below: str | None
+) -> None:
+    assert path_below(path) == below
+
+
+async def test_a_path_that_leaves_the_base_url_is_refused_and_not_sent() -> None:
+    transport = Transport(whole())
+    async with Gateway(transport) as gateway:
+        host, port = gateway.url.removeprefix("http://").split("/")[0].split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        token = gateway.url.rpartition("/")[2]
+        writer.write(f"GET /{token}/../../admin HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        assert (await reader.readline()).split()[1] == b"400"
+        writer.close()
     assert not transport.asked
 
 

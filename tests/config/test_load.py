@@ -72,7 +72,7 @@ def test_arrivals_are_due_in_scenario_seconds() -> None:
         ),
         (
             'load.arrivals.process="bursts"',
-            "load.arrivals.process = 'bursts': must be 'poisson' or 'constant'",
+            "load.arrivals.process = 'bursts': must be 'poisson', 'constant' or 'recorded'",
         ),
     ],
 )

@@ -252,11 +252,19 @@ def test_spans_nest_in_their_lanes_whatever_their_times_are(made: list[Span]) ->
     assert sorted(one.span_id for one in seen) == sorted(one.span_id for one in made)
 
 
+def test_a_file_of_the_run_is_not_replaced(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "calls.jsonl").read_bytes()
+    assert main(["trace", str(run), "--perfetto", str(run / "calls.jsonl")]) == 2
+    assert "may replace a file of the run; end it in .pftrace" in capsys.readouterr().err
+    assert (run / "calls.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--perfetto", "x", "--json"], "--perfetto x: it has all workflows; leave out json"),
-        (["--perfetto", "."], "--perfetto .: a folder; give the name of a file"),
+        (["--perfetto", "."], "--perfetto .: is no plain file; give the name of one"),
+        (["--perfetto", "/dev/null"], "--perfetto /dev/null: is no plain file"),
         (["--perfetto", "missing/x"], "missing/x"),
     ],
 )
