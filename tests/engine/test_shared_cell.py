@@ -410,6 +410,7 @@ def test_processes_never_use_more_than_a_limit_together(
             limit, permits = limits[at], lines[at]
             before, was = sum(line.in_use for line in lines), limit.limit
             if step == "a":
+                limit.look(permits, now)  # until then it knows the limit of its last look
                 permits.at_once(None)
             elif step == "l":
                 limit.look(permits, now)
