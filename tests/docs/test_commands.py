@@ -57,6 +57,7 @@ ELSEWHERE = {
     "serve": "serves until it is stopped; tests/cli/test_serve.py runs it",
     "gateway": "serves until it is stopped; tests/cli/test_gateway_command.py runs it",
     "ask": "needs a server that answers; tests/cli/test_ask.py has some",
+    "import": "needs a record of calls; tests/docs/test_import.py has one",
 }
 """Commands that are run by other tests, unless they only list something."""
 CODES = {"doctor": (0, 1)}
