@@ -27,23 +27,22 @@ def is_recorded(stopped: Stop | None) -> bool:
 class RecordCollector:
     """Collects the records of a trial, without transcripts, which can be large.
 
-    `keeps`: whether records are kept; a gateway can have any number of them. `span`: when the first
-    workflow was ready and the last one done; None if none has ended.
+    `keeps`: whether records are kept; a gateway can have any number of them.
     """
 
     def __init__(self, *, keeps: bool = True) -> None:
         self._keeps = keeps
-        self.span: tuple[int, int] | None = None
+        self._span: tuple[int, int] | None = None
         self.attempts: list[Attempt] = []
         self.calls: list[Call] = []
         self.workflows: list[Workflow] = []
 
     def emit(self, record: Record) -> None:
         """Take one record."""
-        if type(record) is Workflow:
-            begin, end = self.span or (record.ready, record.done)
-            self.span = (min(begin, record.ready), max(end, record.done))
         if not self._keeps:
+            if isinstance(record, Workflow):
+                begin, end = self._span or (record.ready, record.done)
+                self._span = min(begin, record.ready), max(end, record.done)
             return
         # The most frequent first.
         if isinstance(record, Attempt):
@@ -54,6 +53,16 @@ class RecordCollector:
             self.workflows.append(record)
         elif not isinstance(record, Transcript):
             assert_never(record)
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """When the first workflow was ready and the last one done; None if none has ended."""
+        if not self.workflows:
+            return self._span
+        return (
+            min(workflow.ready for workflow in self.workflows),
+            max(workflow.done for workflow in self.workflows),
+        )
 
 
 @dataclass(slots=True)

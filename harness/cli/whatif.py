@@ -60,23 +60,21 @@ def predict_settings(options: argparse.Namespace) -> int:
 
 
 def _require_playable(names: Sequence[str], runs: Sequence[Run]) -> None:
-    """Raise InputError for a run whose workflows virtual time cannot play: only others can."""
+    """Raise InputError for a run whose workflows virtual time cannot play."""
     for name, run in zip(names, runs, strict=True):
+        fit = f"`harness fit {name} -o twin.toml` makes a twin of the provider"
         if run.serves_requests:
-            what = "the requests that a gateway got belong to no scenario"
-        elif runs_command(run.scenario):
-            what = "a command runs in real time"
-        else:
-            continue
-        raise InputError(
-            f"{name}: {what}, so they cannot be played; `harness fit {name} -o twin.toml` makes a "
-            "twin of the provider, and --set endpoint.profile=twin.toml of harness run or tune "
-            "uses it in a scenario with a simulated endpoint"
-            if run.serves_requests
-            else f"{name}: {what}, so it cannot be played; `harness fit {name} -o twin.toml` makes "
-            "a twin of the provider, and harness run or tune runs the command against it with "
-            "endpoint = { profile = 'twin.toml', time_scale = 0.1 }"
-        )
+            raise InputError(
+                f"{name}: the requests that a gateway got belong to no scenario, so they cannot be "
+                f"played; {fit}, and --set endpoint.profile=twin.toml of harness run or tune uses "
+                "it in a scenario with a simulated endpoint"
+            )
+        if runs_command(run.scenario):
+            raise InputError(
+                f"{name}: a command runs in real time, so it cannot be played; {fit}, and harness "
+                "run or tune runs the command against it with endpoint = { profile = 'twin.toml', "
+                "time_scale = 0.1 }"
+            )
 
 
 def _page_path(file: str | None) -> Path | None:

@@ -210,15 +210,13 @@ def _used_up(error: BudgetExhaustedError) -> str:
 
 def _forwarded(request: HttpRequest, path: str, arrived: int | None) -> httpx2.Request:
     """Return a request to `path` below the base URL. Raises httpx2.InvalidURL."""
-    extensions = {PATH_EXTENSION: path, ARRIVAL_EXTENSION: arrived}
-    if arrived is None:
-        del extensions[ARRIVAL_EXTENSION]
+    at = {} if arrived is None else {ARRIVAL_EXTENSION: arrived}
     return httpx2.Request(
         request.method,
         _url(path, request.query),
         headers=list(request.headers.items()),
         content=request.body,
-        extensions=extensions,
+        extensions={PATH_EXTENSION: path, **at},
     )
 
 

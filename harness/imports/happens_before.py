@@ -25,13 +25,12 @@ from harness.imports.series_parallel import (
     ProgramCall,
     dependencies,
     in_steps,
+    numbers_in,
     tree_of_order,
     with_parts,
 )
-from harness.imports.tree_search import GapCosts, best_near
+from harness.imports.tree_search import EARLY_BY, GapCosts, best_near
 
-_TOLERANCE = 5_000
-"""Nanoseconds by which a call may begin before the end of one that it waited for."""
 _MOST_RUNS = 12
 """How many runs of a program show its structure; the others follow it."""
 _MOST_STARTS = 4
@@ -107,7 +106,7 @@ def _usual_gap(runs: Sequence[RecordedTrace]) -> float:
     for run in runs[:_MOST_RUNS]:
         ends = sorted(call.end for call in run.calls)
         for call in run.calls:
-            before = [end for end in ends if end <= call.start + _TOLERANCE]
+            before = [end for end in ends if end <= call.start + EARLY_BY]
             if before:
                 gaps.append(max(call.start - before[-1], 0))
     return max(statistics.median(gaps), 1_000.0) if gaps else 1e6
@@ -230,7 +229,7 @@ def _inferred_level(
 
 def _shared_sight(found: list[_Found], runs: Sequence[RecordedTrace]) -> list[_Found]:
     """Let each run know which dependencies were seen in the others, if the trees are the same."""
-    forms = [[*_in_order(one.tree)] for one in found]
+    forms = [numbers_in(one.tree) for one in found]
     if any(len(form) != len(forms[0]) for form in forms):
         return found
     ranks = [{number: rank for rank, number in enumerate(form)} for form in forms]
@@ -238,12 +237,6 @@ def _shared_sight(found: list[_Found], runs: Sequence[RecordedTrace]) -> list[_F
     for at, one in enumerate(found):
         one.seen = {(forms[at][a], forms[at][b]) for a, b in seen}
     return found
-
-
-def _in_order(tree: CallTree) -> list[int]:
-    if isinstance(tree, ProgramCall):
-        return [tree.number]
-    return [number for part in tree.parts for number in _in_order(part)]
 
 
 def _segments(
@@ -258,7 +251,7 @@ def _segments(
     cuts = set(range(1, count))
     for items in every:
         latest = list(accumulate((item.end for item in items), max))
-        cuts &= {at for at in range(1, count) if latest[at - 1] <= items[at].start + _TOLERANCE}
+        cuts &= {at for at in range(1, count) if latest[at - 1] <= items[at].start + EARLY_BY}
     for at in list(cuts):
         firsts = [Counter(item.label for item in items[:at]) for items in every]
         if any(one != firsts[0] for one in firsts):
@@ -415,14 +408,14 @@ def _seen_order(placed: Sequence[Sequence[TimedItem]], scale: float) -> _SeenOrd
         (a, b)
         for a in range(count)
         for b in range(count)
-        if a != b and all(run[a].end <= run[b].start + _TOLERANCE for run in placed)
+        if a != b and all(run[a].end <= run[b].start + EARLY_BY for run in placed)
     }
     order -= {(b, a) for a, b in order if (b, a) in order and a < b}
     triggers: Counter[tuple[int, int]] = Counter()
     strange: Counter[int] = Counter()
     for run in placed:
         for b in range(count):
-            before = [a for a in range(count) if a != b and run[a].end <= run[b].start + _TOLERANCE]
+            before = [a for a in range(count) if a != b and run[a].end <= run[b].start + EARLY_BY]
             if not before:
                 continue
             last = max(before, key=lambda a: run[a].end)
@@ -447,18 +440,6 @@ def _surprise(
     return 0.1 - len(ends) * math.log(share) if len(ends) > 1 else 0.1
 
 
-def _cost_of(
-    tree: CallTree, run: Sequence[TimedItem], order: Sequence[int], begin: int, scale: float
-) -> float:
-    by_place = dict(zip(order, run, strict=True))
-    cost = 0.0
-    for place, before in dependencies(tree).items():
-        due = max((by_place[one].end for one in before), default=begin)
-        gap = by_place[place].start - due
-        cost += gap_cost(gap, scale) if gap >= -_TOLERANCE else 12.0
-    return cost
-
-
 def _cost(run: RecordedTrace, found: _Found, scale: float) -> float:
     """Return the cost of all gaps of a run.
 
@@ -479,7 +460,7 @@ def _cost(run: RecordedTrace, found: _Found, scale: float) -> float:
 
 def _is_possible(run: RecordedTrace, found: _Found) -> bool:
     return all(
-        run.calls[one].end <= run.calls[number].start + _TOLERANCE
+        run.calls[one].end <= run.calls[number].start + EARLY_BY
         for number, before in dependencies(found.tree).items()
         for one in before
     )
@@ -493,7 +474,7 @@ def _finished(trace: RecordedTrace, found: _Found) -> InferredTrace:
     for b, later in enumerate(calls):
         for a, earlier in enumerate(calls[:b]):
             text = earlier.answer.strip()
-            is_before = earlier.end <= later.start + _TOLERANCE
+            is_before = earlier.end <= later.start + EARLY_BY
             is_read = is_before and len(text) >= _LEAST_TEXT and text in later.prompt
             if is_read and not _reaches(needs, b, a):
                 needs[b].add(a)

@@ -90,8 +90,7 @@ def tree_of_order(
     `order`: a partial order. Where it is no order of sequences and fan-outs, the members are parted
     into two branches, so that the relations between them, which are dropped, have the least weight.
     """
-    pairs = {(a, b) for a, b in order if a in set(members) and b in set(members)}
-    return _decomposed(list(members), pairs, weights)
+    return _within(list(members), set(order), weights)
 
 
 def _decomposed(

@@ -26,7 +26,8 @@ from harness.imports.series_parallel import (
 AlignedTimes = npt.NDArray[np.float64]
 """One row for each run, one column for each call: nanoseconds since the step began."""
 
-_TOLERANCE = 5_000
+EARLY_BY = 5_000
+"""Nanoseconds by which a call may begin before the end of one that it waited for."""
 _MOST_MOVES = 200
 _MOST_SEARCHED = 64
 _IMPOSSIBLE = 100.0
@@ -46,7 +47,7 @@ class GapCosts:
         if (cost := self._known.get(key)) is None:
             due = self._ends[:, list(before)].max(axis=1) if before else 0.0
             gaps = self._starts[:, number] - due
-            early = int(np.count_nonzero(gaps < -_TOLERANCE))
+            early = int(np.count_nonzero(gaps < -EARLY_BY))
             late = np.log1p(np.maximum(gaps, 0.0) / self._scale)
             cost = self._known[key] = 2.0 * float(late.sum()) + _IMPOSSIBLE * early
         return cost

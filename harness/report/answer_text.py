@@ -88,7 +88,8 @@ def _served(summary: Summary) -> RunAnswer:
     what = f"The gateway served {every} with {with_permits(cell)} and retry {cell.retry}: "
     what += f"{failed} failed." if failed else "none failed."
     middle = in_seconds(cell.success_latency_p50_s, summary)
-    said = [] if middle is None else [f"Half of the others took at most {number(middle)} s."]
+    rest = "the others" if failed else "them"
+    said = [] if middle is None else [f"Half of {rest} took at most {number(middle)} s."]
     return RunAnswer(what, " ".join([*said, most_frequent_failure(summary) if failed else ""]))
 
 
