@@ -25,7 +25,7 @@ from harness.config.validation_messages import one_line
 from harness.records.errors import InputError, PreflightError
 from harness.workflows.gateway import GatewaySection, OpenGateway
 
-AS_REQUESTED = "as-requested"
+AS_REQUESTED = "any model"
 """Stands for the model of an endpoint whose requests keep theirs."""
 _HOST = "127.0.0.1"
 _WITHOUT_OPTIONS = {"permits": 64, "retry": "none"}
