@@ -69,9 +69,10 @@ def decide_tune(
         ruled_out = {one.cell for one in last.ruled_out}
         unknown = set(last.open) - {one.name for one in contenders}
     rivals = [one for one in contenders if one.name not in ruled_out]
-    # A setting that is no rival in the objective still shows how many workflows can be kept.
-    proofs = success_proofs(contenders, rules, rules.looks.level(repeats))
-    found = look(rivals, rules, repeats, dropped, proofs)
+    every = success_proofs(contenders, rules, rules.looks.level(repeats))
+    # Without an SLO, a setting that is no rival still shows how many workflows can be kept.
+    found = look(rivals, rules, repeats, dropped, every if rules.asked is None else None)
+    found = found._replace(proofs={**every, **found.proofs})
     if found.state == "proven" and not unknown:
         return found
     found = found._replace(cell=None, equal=(), is_final=False)

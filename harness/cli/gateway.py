@@ -156,8 +156,10 @@ def _listener(port: int) -> socket.socket:
         listener.bind((_HOST, port))
     except (OSError, OverflowError) as error:
         listener.close()
-        used = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        why = "another program uses this port" if used else str(error)
+        why = "a port is a number from 0 to 65535"
+        if isinstance(error, OSError):
+            used = error.errno == errno.EADDRINUSE
+            why = "another program uses this port" if used else str(error.strerror)
         raise PreflightError(
             f"--port {port}: cannot listen at {_HOST} ({why}); give another port, or leave it out "
             "for a free one"
