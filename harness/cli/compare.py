@@ -14,12 +14,13 @@ from harness.analysis.power import USUAL_POWER
 from harness.analysis.regressions import Rule, parse_rule
 from harness.analysis.selection import Dataset
 from harness.records.errors import InputError, StorageError
+from harness.report.comparison_markdown import comparison_markdown
 from harness.report.comparison_text import render_comparison
 from harness.report.console import Output
 from harness.report.wording import in_reading_order
 from harness.store.column_reader import read_columns
 from harness.store.columns import AttemptTable
-from harness.store.run_directory import require_run
+from harness.store.run_directory import require_run, writing
 
 EXIT_REGRESSION = 1
 
@@ -43,6 +44,11 @@ def compare_command(options: argparse.Namespace) -> int:
     comparison = compare_runs(base, new, rules, USUAL_POWER if required is None else required)
     cells = tuple(in_reading_order(comparison.cells))
     comparison = msgspec.structs.replace(comparison, cells=cells)
+    if options.markdown is not None:
+        path = Path(options.markdown)
+        text = comparison_markdown(comparison, options.base, options.new, required)
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(text)
     if options.json:
         text = msgspec.json.format(msgspec.json.encode(comparison), indent=2)
         sys.stdout.write(text.decode() + "\n")

@@ -102,7 +102,7 @@ def _profiles() -> list[str]:
 
 
 _VALUES: dict[str, Callable[[], Iterable[str]]] = {
-    "scenario": described, "name": described, "profile": _profiles,
+    "scenario": described, "scenarios": described, "name": described, "profile": _profiles,
     "run": _runs, "runs": _runs, "base": _runs, "new": _runs, "resume": _runs,
 }  # fmt: skip
 """The values of arguments, by the names of the arguments."""

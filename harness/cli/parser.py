@@ -45,6 +45,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_tune(command)
     _add_gateway(command)
     _add_ask(command)
+    _add_check(command)
     _add_doctor(command)
     _add_init(command)
     _add_scenarios(command)
@@ -232,6 +233,19 @@ def _add_ask(command: _Command) -> None:
     add("--json", "print texts, outcome, times, tokens and cost as JSON")
 
 
+def _add_check(command: _Command) -> None:
+    add = command(
+        "check",
+        "check:check_scenarios",
+        help="check scenario files without running them",
+        description="Checks scenario files, also in a pre-commit hook (docs/ci.md), and prints one "
+        "line for each. No program is imported and nothing is sent.",
+        epilog="Exit codes: 0 all are valid; 2 at least one is invalid.",
+    )
+    scenario = "path of a scenario file (TOML), or a name that `harness scenarios` lists"
+    add("scenarios SCENARIO", scenario, nargs="+")
+
+
 def _add_doctor(command: _Command) -> None:
     add = command(
         "doctor",
@@ -330,6 +344,10 @@ def _add_compare(command: _Command) -> None:
         type=probability,
     )
     add("--json", "print all metrics as JSON")
+    add(
+        "--markdown FILE",
+        "also append the comparison to this file as Markdown, for example to $GITHUB_STEP_SUMMARY",
+    )
 
 
 def _add_trace(command: _Command) -> None:
@@ -406,6 +424,11 @@ def _add_export(command: _Command) -> None:
     add("run RUN", "the run directory")
     add("--format {csv,parquet}", "file format (default: %(default)s)", default="csv")
     add("--out DIR", "output directory (default: RUN/export)")
+    add(
+        "--baseline DIR",
+        "write no table, but a run with only what `harness compare` reads; a baseline that is "
+        "there is replaced",
+    )
 
 
 def _add_fit(command: _Command) -> None:

@@ -479,3 +479,60 @@ def test_an_interval_excludes_0_exactly_where_a_change_is_called(
                     continue
                 assert low <= one["change"]["value"] <= high
                 assert (low > 0 or high < 0) == (one["verdict"] in ("better", "worse")), one
+
+
+def test_markdown_is_appended_with_the_verdict_first_and_every_character_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "a|b <img src=x> *c*\n# d"
+    base = run_of(tmp_path, "base", BASE, name=name)
+    new = run_of(tmp_path, "new", SLOWER, name=name)
+    file = tmp_path / "summary.md"
+    file.write_text("before\n")
+    rules = ["--fail-on", "makespan>+10%", "--fail-on", "success_rate<-50%"]
+    power = ["--require-power", "0.8"]
+    assert main(["compare", base, new, *rules, *power, "--markdown", str(file)]) == 1
+    assert "Regression: makespan" in said(capsys)[0], "the terminal has the comparison, too"
+    text = file.read_text()
+    assert text.startswith(
+        "before\n### a\\|b &lt;img src=x&gt; \\*c\\* \\# d: regression\n\n"
+        "- **Regression: makespan +21.3% in async\\_8\\_none\\_attempt, against "
+    )
+    row = next(line for line in text.splitlines() if line.endswith("| broken |"))
+    assert row.startswith("| makespan&gt;+10% | async\\_8\\_none\\_attempt | +21.3% | +")
+    widths = {line.count(" | ") for line in text.splitlines() if line.startswith("| ")}
+    assert widths == {6}
+    assert main(["compare", new, base, "--json", "--markdown", str(file)]) == 0
+    assert file.read_text().startswith(text)
+    assert json.loads(capsys.readouterr().out)["cells"]
+    assert main(["compare", base, new, "--markdown", str(tmp_path)]) == 4
+    assert capsys.readouterr().err.endswith("cannot be written (Is a directory)\n")
+
+
+@pytest.mark.parametrize("kept", ["full", "summary"])
+def test_a_baseline_compares_as_its_run_and_replaces_only_a_baseline(
+    kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = ["--set", "load.workflows=3", "--set", "sweep.repeats=2", "--set", "sweep.permits=4",
+           "--quiet", "--set", f"records={kept}", "--set", "transcripts=false"]  # fmt: skip
+    assert main(["run", "quickstart", "--out", "a", *few]) == 0
+    assert main(["run", "quickstart", "--out", "b", *few, "--set", "seed=8"]) == 0
+    (tmp_path / "kept").mkdir()
+    for _ in range(2):  # the second time it is replaced
+        assert main(["export", "a", "--baseline", "kept/base"]) == 0
+    names = {path.name for path in (tmp_path / "kept" / "base").iterdir()}
+    expected = {"attempts.jsonl", "calls.jsonl", "workflows.jsonl", "trials.jsonl"}
+    assert names == {"run.json"} | (expected if kept == "full" else {"trials"})
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["base"]
+    capsys.readouterr()
+    told = []
+    for base in ("a", "kept/base"):
+        assert main(["compare", base, "b", "--json"]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    for taken in ("b", "kept", "kept/base/run.json"):
+        assert main(["export", "a", "--baseline", taken]) == 2
+        assert f"--baseline {taken}: " in capsys.readouterr().err
+    assert main(["export", "kept/base", "--baseline", "kept/base"]) == 2
+    assert "is the run itself" in capsys.readouterr().err
