@@ -24,7 +24,9 @@ TWO = [
     "--set", "sweep.mode=async", "--set", "sweep.permits=[2, 8]", "--set", "sweep.retry=none",
 ]  # fmt: skip
 STANDS_FOR = {
-    "PATH": "mine.toml", "RUN": "results/RUN", "KEY": "async_8_full-jitter_attempt/1/3",
+    "scenarios/quickstart.toml": "quickstart", "scenarios/mine.toml": "mine.toml",
+    "results/baseline": "results/RUN", "PATH": "mine.toml", "RUN": "results/RUN",
+    "KEY": "async_8_full-jitter_attempt/1/3",
     "NAME": "quickstart", "BASE": "results/before", "NEW": "results/after",
     "URL": "http://127.0.0.1:9/v1", "M": "m",
 }  # fmt: skip
