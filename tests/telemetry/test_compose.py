@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+from harness.bench.scenario_file import load_scenario
+from harness.cli.parser import command_parser
+from harness.endpoints.openai import OpenAIEndpoint
 from harness.telemetry import otlp_file, semconv
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +50,7 @@ def test_every_port_is_published_on_this_machine_alone_under_its_own_number() ->
     assert published("jaeger") == {port: port for port in ("16686", "4318", "4317", "13133")}
     assert published("prometheus") == {"9090": "9090"}
     assert published("grafana") == {"3000": "3000"}
+    assert published("simulator") == {"8000": "8000"}
     for service in SERVICES.values():
         assert "network_mode" not in service
         assert "expose" not in service
@@ -68,7 +72,11 @@ def test_jaeger_listens_where_compose_publishes_it_and_beyond_its_own_loopback()
 
 
 def test_jaeger_reads_the_configuration_that_is_mounted() -> None:
-    mounts = [mount.split(":") for service in SERVICES for mount in SERVICES[service]["volumes"]]
+    mounts = [
+        mount.split(":")
+        for name in ("jaeger", "prometheus", "grafana")
+        for mount in SERVICES[name]["volumes"]
+    ]
     for source, _, mode in mounts:
         assert (ROOT / source).is_file()
         assert mode == "ro"
@@ -111,9 +119,8 @@ def test_every_part_of_a_pipeline_is_configured_and_every_store_is_there() -> No
 
 
 def test_only_the_profile_monitor_adds_prometheus_which_reads_what_jaeger_offers() -> None:
-    monitor = [name for name, one in SERVICES.items() if "profiles" in one]
+    monitor = [name for name, one in SERVICES.items() if one.get("profiles") == ["monitor"]]
     assert monitor == ["prometheus", "grafana"]
-    assert all(SERVICES[name]["profiles"] == ["monitor"] for name in monitor)
     (job,) = PROMETHEUS["scrape_configs"]
     offered = JAEGER["exporters"]["prometheus"]["endpoint"].rpartition(":")[2]
     assert job["static_configs"] == [{"targets": [f"jaeger:{offered}"]}]
@@ -135,5 +142,35 @@ def test_the_buckets_reach_calls_that_last_minutes_and_both_sides_mean_one_unit(
 
 
 def test_images_are_pinned() -> None:
-    for image in (SERVICES[name]["image"] for name in SERVICES):
+    for image in (one["image"] for one in SERVICES.values() if "build" not in one):
         assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+@sha256:[0-9a-f]{64}", image)
+
+
+def test_one_command_starts_the_provider_jaeger_and_a_run_against_both() -> None:
+    run, provider = SERVICES["harness"], SERVICES["simulator"]
+    assert run["build"] == provider["build"] == {"context": ".", "dockerfile": "Containerfile"}
+    assert run["depends_on"] == {
+        name: {"condition": "service_healthy"} for name in ("simulator", "jaeger")
+    }
+    assert run["profiles"] == provider["profiles"], "`docker compose up` starts Jaeger alone"
+    command_parser().parse_args(provider["command"])
+    assert provider["command"][provider["command"].index("--host") + 1] == "0.0.0.0"
+    options = command_parser().parse_args(run["command"])
+    port = JAEGER["receivers"]["otlp"]["protocols"]["http"]["endpoint"].rpartition(":")[2]
+    assert options.otlp == f"http://jaeger:{port}"
+    [scenario, results] = [mount.split(":") for mount in run["volumes"]]
+    assert scenario[1:] == [f"/work/{options.scenario}", "ro"]
+    assert results == ["./results", "/work/results"]
+    endpoint = load_scenario(ROOT / scenario[0]).endpoint
+    assert isinstance(endpoint, OpenAIEndpoint)
+    assert endpoint.base_url == "http://simulator:8000/v1"
+
+
+def test_the_containers_of_the_harness_can_change_nothing_but_results() -> None:
+    for name in ("simulator", "harness"):
+        service = SERVICES[name]
+        assert service["read_only"]
+        assert service["tmpfs"] == ["/tmp"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+    assert SERVICES["harness"]["user"] == "${HARNESS_USER:-1000:1000}"
