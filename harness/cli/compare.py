@@ -46,9 +46,9 @@ def compare_command(options: argparse.Namespace) -> int:
     comparison = msgspec.structs.replace(comparison, cells=cells)
     if options.markdown is not None:
         path = Path(options.markdown)
-        text = comparison_markdown(comparison, options.base, options.new, required)
+        markdown = comparison_markdown(comparison, options.base, options.new, required)
         with writing(path), path.open("a", encoding="utf-8") as file:
-            file.write(text)
+            file.write(markdown)
     if options.json:
         text = msgspec.json.format(msgspec.json.encode(comparison), indent=2)
         sys.stdout.write(text.decode() + "\n")

@@ -39,7 +39,8 @@ def run_action(
     `temp`: the folder of the job. Steps that use another action are left out.
     """
     action = read_action(action_path)
-    inputs = {name: str(one.get("default", "")) for name, one in action["inputs"].items()} | given
+    inputs = {name: str(one.get("default", "")) for name, one in action["inputs"].items()}
+    inputs.update(given)
     files = {name: temp / f"_runner_{name}" for name in ("env", "output", "step_summary")}
     job = {
         "RUNNER_TEMP": str(temp), "RUNNER_OS": "Linux", "GITHUB_WORKSPACE": str(workspace),

@@ -485,8 +485,10 @@ def test_markdown_is_appended_with_the_verdict_first_and_every_character_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "a|b <img src=x> *c*\n# d"
-    base = run_of(tmp_path, "base", BASE, name=name)
-    new = run_of(tmp_path, "new", SLOWER, name=name)
+    base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", SLOWER)
+    for run in (base, new):
+        named = msgspec.structs.replace(read_run(Path(run)), name=name)
+        write_whole(Path(run) / RUN_FILE, named)
     file = tmp_path / "summary.md"
     file.write_text("before\n")
     rules = ["--fail-on", "makespan>+10%", "--fail-on", "success_rate<-50%"]
