@@ -25,7 +25,7 @@ STEPS = [
 ]
 HEALTH: dict[str, Any] = runpy.run_path(str(ROOT / "container" / "healthcheck.py"))
 is_healthy: Callable[[list[str]], bool] = HEALTH["is_healthy"]
-served_port: Callable[[list[str]], str | None] = HEALTH["served_port"]
+health_url: Callable[[list[str]], str | None] = HEALTH["health_url"]
 COMMAND = ["/opt/harness/bin/python", "/opt/harness/bin/harness"]
 
 
@@ -87,17 +87,19 @@ def test_the_copied_files_suffice_for_the_wheel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "port"),
+    ("words", "address"),
     [
-        ([*COMMAND, "serve", "plain-chat", "--host", "0.0.0.0"], "8000"),
-        ([*COMMAND, "serve", "--port", "81"], "81"),
-        (["/sbin/docker-init", "--", "harness", "serve", "--port=82"], "82"),
+        ([*COMMAND, "serve", "plain-chat", "--host", "0.0.0.0"], "127.0.0.1:8000"),
+        ([*COMMAND, "serve", "--host", "simulator", "--port", "81"], "simulator:81"),
+        (["/sbin/docker-init", "--", "harness", "serve", "--port=82"], "127.0.0.1:82"),
+        ([*COMMAND, "serve", "--host=::"], "127.0.0.1:8000"),
+        ([*COMMAND, "serve", "--host=fd00::2"], "[fd00::2]:8000"),
         ([*COMMAND, "run", "serve"], None),
         ([*COMMAND, "--help"], None),
     ],
 )
-def test_the_port_to_check_is_that_of_the_command(words: list[str], port: str | None) -> None:
-    assert served_port(words) == port
+def test_the_address_to_check_is_that_of_the_command(words: list[str], address: str | None) -> None:
+    assert health_url(words) == (address and f"http://{address}/health")
 
 
 def test_a_server_is_healthy_while_it_answers_and_another_command_always(tmp_path: Path) -> None:

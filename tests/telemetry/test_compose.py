@@ -153,17 +153,18 @@ def test_one_command_starts_the_provider_jaeger_and_a_run_against_both() -> None
         name: {"condition": "service_healthy"} for name in ("simulator", "jaeger")
     }
     assert run["profiles"] == provider["profiles"], "`docker compose up` starts Jaeger alone"
-    command_parser().parse_args(provider["command"])
-    assert provider["command"][provider["command"].index("--host") + 1] == "0.0.0.0"
+    served = command_parser().parse_args(provider["command"])
+    assert served.host == provider["hostname"] == "simulator", "it refuses other names with 421"
     options = command_parser().parse_args(run["command"])
     port = JAEGER["receivers"]["otlp"]["protocols"]["http"]["endpoint"].rpartition(":")[2]
+    assert options.yes, "it starts without a question"
     assert options.otlp == f"http://jaeger:{port}"
     [scenario, results] = [mount.split(":") for mount in run["volumes"]]
     assert scenario[1:] == [f"/work/{options.scenario}", "ro"]
     assert results == ["./results", "/work/results"]
     endpoint = load_scenario(ROOT / scenario[0]).endpoint
     assert isinstance(endpoint, OpenAIEndpoint)
-    assert endpoint.base_url == "http://simulator:8000/v1"
+    assert endpoint.base_url == f"http://{served.host}:{served.port}/v1"
 
 
 def test_the_containers_of_the_harness_can_change_nothing_but_results() -> None:
