@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -186,6 +187,8 @@ def test_it_installs_itself_with_the_pinned_requirements_beside_the_checkout_of_
     temp = tmp_path / "job"
     temp.mkdir()
     system = {"PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"}
+    # How a package index is reached from this machine.
+    system |= {k: v for k, v in os.environ.items() if k.startswith(("PIP_", "SSL_", "UV_"))}
     given = {"scenario": "scenarios/small.toml", "install": "tomli-w\n"}
     done = run_action(clone, workspace, temp, given, system)
     assert done.code == 0, done.log
