@@ -39,7 +39,12 @@ def bucket(value: int) -> int:
 
 def add_all(histogram: Histogram, values: Iterable[int]) -> None:
     """Add values to a histogram."""
-    for name, count in Counter(map(bucket, values)).items():
+    # As in `bucket`, without its call.
+    names = [
+        (value >> (shift := value.bit_length() - 8)) << shift if value > 255 else max(value, 0)
+        for value in values
+    ]
+    for name, count in Counter(names).items():
         histogram[name] = histogram.get(name, 0) + count
 
 

@@ -284,45 +284,28 @@ class Exchange:
         `body`: of a refusal.
         """
         redact, optional = self.texts.redactor.text, self.texts.redactor.optional
-        location = self.response_headers.get("location", "") if self._refused() else ""
+        headers, status = self.response_headers, self.status
         reading = self.reading or Reading(self.stream, "")
         if reading.tokens is NO_TOKENS:
             reading.settle()
+        now = self.now()
+        unix = (self.anchor.unix_ns + now) / SECOND
+        location = headers.get("location", "") if self._refused() else ""
+        # By position: keywords take 1 us more.
         return Reply(
-            outcome=outcome,
-            sent=self.sent,
-            headers=self.headers,
-            first_reasoning=reading.first_reasoning,
-            first_answer=reading.first_answer,
-            last_token=reading.last_token,
-            done=self.now() if done is None else done,
-            status=self.status,
-            retry_after=retry_after(
-                self.response_headers, (self.anchor.unix_ns + self.now()) / SECOND
-            ),
-            should_retry=_BOOLEANS.get(self.response_headers.get("x-should-retry", "")),
-            request_id=optional(self.response_headers.get("x-request-id")),
-            finish_reason=optional(reading.finish_reason),
-            tokens=reading.tokens,
-            chunks=reading.chunks,
-            gaps=reading.gaps,
-            reasoning=redact(reading.reasoning),
-            answer=redact(reading.answer),
-            detail=redact(detail),
-            response_id=optional(reading.response_id),
-            response_model=optional(reading.response_model),
-            marked_simulated=self.response_headers.get(SIMULATED_HEADER) == "true",
-            anomalies=reading.anomalies,
-            first_chunk=reading.first_chunk,
-            error_body=self.texts.body(body),
-            rate_limit_reset=rate_limit_reset(
-                self.status, self.response_headers, (self.anchor.unix_ns + self.now()) / SECOND
-            ),
-            location=kept_body(location, self.texts.redactor),
-            tool_calls=tuple(
+            outcome, self.sent, self.headers, reading.first_reasoning, reading.first_answer,
+            reading.last_token, now if done is None else done, status, retry_after(headers, unix),
+            _BOOLEANS.get(headers.get("x-should-retry", "")),
+            optional(headers.get("x-request-id")), optional(reading.finish_reason),
+            reading.tokens, reading.chunks, reading.gaps, redact(reading.reasoning),
+            redact(reading.answer), redact(detail), optional(reading.response_id),
+            optional(reading.response_model), headers.get(SIMULATED_HEADER) == "true",
+            reading.anomalies, reading.first_chunk, self.texts.body(body),
+            kept_body(location, self.texts.redactor), rate_limit_reset(status, headers, unix),
+            tool_calls=tuple([
                 ToolCall(call.id, call.name, redact(call.arguments)) for call in reading.tool_calls
-            ),
-        )
+            ]),
+        )  # fmt: skip
 
 
 def _body_of(error: Exception) -> bytes:

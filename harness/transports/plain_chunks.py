@@ -7,12 +7,18 @@ known without decoding. This takes a third of the time.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import msgspec
 
 from harness.transports.messages import STREAM_FAILURES, MessageText, ResponseMessage, decode_plain
 
 _FIELDS = ("content", "reasoning_content", "reasoning")
 _DATA = b"data: "
+_TEXT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+"""What can be between the quotation marks of a text in JSON."""
+_decode_texts = msgspec.json.Decoder(list[str]).decode
 _OTHER = "~"
 """A text that is put in the place of a chunk's own, to find out whether it is the right place."""
 _MOST_MISSES = 16
@@ -90,6 +96,19 @@ class PlainChunks:
     def _is_known(self, payload: bytes) -> bool:
         """Return whether a chunk begins as the known form, and has a text that is not plain."""
         return bool(self._before) and payload.startswith(self._before[len(_DATA) :])
+
+
+def text_of_parts(encoded: Sequence[bytes]) -> str:
+    """Return texts one after another, each given as it is in JSON; empty if one is not valid."""
+    whole = b'["' + b'","'.join(encoded) + b'"]'
+    if b"\\" in whole:
+        is_valid = all(map(_TEXT.fullmatch, encoded))
+    else:
+        is_valid = whole.count(b'"') == 2 * len(encoded)
+    try:
+        return "".join(_decode_texts(whole)) if is_valid else ""
+    except STREAM_FAILURES:
+        return ""
 
 
 def _only_text(message: ResponseMessage) -> tuple[str, str] | None:

@@ -39,7 +39,7 @@ from harness.transports.messages import (
     whole_pairs,
 )
 from harness.transports.other_apis import Translator
-from harness.transports.plain_chunks import PlainChunks
+from harness.transports.plain_chunks import PlainChunks, text_of_parts
 from harness.transports.reasoning_tags import ReasoningSplitter
 from harness.transports.sse import Data, EventDecoder, Stray
 from harness.transports.token_usage import TokenUsage
@@ -164,19 +164,14 @@ class Reading:
 
         `encoded`: the texts as they are in the events, and not empty. `stamps`: when each arrived.
         """
-        whole, last = b"".join(encoded), self.last_token
-        if last is None or self.ended is not None or b'"' in whole or b"\\" in whole:
-            return False
-        try:  # each by itself, as two parts of a character would be valid together
-            text = whole.decode() if whole.isascii() else "".join([one.decode() for one in encoded])
-        except UnicodeDecodeError:
+        last, text = self.last_token, text_of_parts(encoded)
+        if last is None or self.ended is not None or not text:
             return False
         is_reasoning = self._chunks_alike.is_reasoning
         first = self.first_reasoning if is_reasoning else self.first_answer
-        size = len(whole) + len(stamps) * self._chunks_alike.bytes_around
+        size = sum(map(len, encoded)) + len(stamps) * self._chunks_alike.bytes_around
         if (
             first is None
-            or not text.isprintable()
             or self._size + size > self._most_bytes
             or self._characters + len(text) > self._most_text
             or not (self._separate or self._splitter.passes_on(text))

@@ -61,6 +61,8 @@ _MOST_BLANKS = 1000
 """Blanks at the beginning are held back until there are so many."""
 
 _BEGINS = re.compile(r"[<\[◁]")
+_MAY_CLOSE = re.compile(r"[<\[◁](?:[/|]|\Z)")
+"""What may begin one of `_LONE`."""
 
 
 class ReasoningSplitter:
@@ -81,7 +83,10 @@ class ReasoningSplitter:
             return False
         if self._state == "rest":
             return not self._closings
-        return self._state == "answer" and not ("<" in text or "[" in text or "◁" in text)
+        if self._state != "answer":
+            return False
+        may_close = "<" in text or "[" in text or "◁" in text
+        return not may_close or _MAY_CLOSE.search(text) is None
 
     def feed(self, text: str) -> Parts:
         """Return the text that is certain; hold back at most a few characters."""

@@ -305,14 +305,13 @@ class WireConnection(asyncio.Protocol):
         if frames is None or not frames.stamps:
             return
         assert reading is not None, "they belong to a response"
-        tries, self._tries = self._tries, _MOST_TRIES  # none are collected meanwhile
         reading.last_token = frames.since
-        for texts, stamps in frames.runs():
-            if reading.take_alike(texts, stamps):
-                tries = 0 if len(texts) > _MOST_TRIES else tries
-                continue
-            for text, at in zip(texts, stamps, strict=True):
-                self._process(frames.chunk(text), at)
+        if reading.take_alike(frames.texts, frames.stamps):
+            self._tries = 0 if len(frames.stamps) > _MOST_TRIES else self._tries
+            return
+        tries, self._tries = self._tries, _MOST_TRIES  # none are collected meanwhile
+        for text, at in zip(frames.texts, frames.stamps, strict=True):
+            self._process(frames.chunk(text), at)
         self._tries = tries
 
     def _begin_response(self, exchange: Exchange, at: int) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config.response_reading import ReadingTerms, ResponseLimits
-from harness.transports.plain_chunks import PlainChunks
+from harness.transports.plain_chunks import PlainChunks, text_of_parts
 from harness.transports.reading import Reading
 from harness.transports.sse import Data, Stray
 from tests.transports.bodies import DONE, EVENT_STREAM
@@ -127,3 +127,20 @@ def test_a_large_first_piece_that_is_no_json_is_a_stream_if_it_says_so() -> None
     reading.feed(b"x" * 100_000, 10)
     reading.feed(b"\n", 20)
     assert reading.outcome == "malformed_stream"
+
+
+@pytest.mark.parametrize(
+    ("encoded", "text"),
+    [
+        ([b"a", b"b"], "ab"),
+        ([b"\\n", b'\\"', b""], '\n"'),
+        ([b'a","b'], ""),
+        ([b'a","b\\n'], ""),
+        ([b"a\\", b'c"b'], ""),
+        ([b"\xc3", b"\xa9"], ""),
+        ([b"\\ud83d", b"\\ude00"], ""),
+        ([b"\t"], ""),
+    ],
+)
+def test_texts_are_read_together_if_each_is_valid(encoded: list[bytes], text: str) -> None:
+    assert text_of_parts(encoded) == text

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.transports import reasoning_tags
 from harness.transports.reasoning_tags import ReasoningSplitter
 from tests.transports.cutting import cut
 
@@ -115,3 +116,13 @@ def test_blanks_at_the_beginning_are_held_back_until_there_are_many() -> None:
     assert sum(answers) == 64_000
     assert max(answers) <= 1000
     assert answers[1000:] == [1] * 63_000
+
+
+@pytest.mark.parametrize("mark", reasoning_tags._LONE)
+def test_a_mark_that_closes_is_looked_for_in_an_answer(mark: str) -> None:
+    splitter = ReasoningSplitter()
+    splitter.feed("an answer ")
+    assert splitter.passes_on("a[0] < b and more")
+    assert not splitter.passes_on(f"it {mark} more")
+    for size in range(1, len(mark) + 1):
+        assert not splitter.passes_on(f"it {mark[:size]}")
