@@ -146,6 +146,7 @@ def terms(scenario: Scenario, cell: CellInfo, together: TogetherInTrial | None =
         hold_permit=cell.permit_scope == "call",
         random_for=lambda key: source(scenario.seed, "jitter", *key),
         keep_transcripts=scenario.transcripts,
+        carry_reasoning=scenario.workflow.keeps_reasoning,
     )
 
 

@@ -28,6 +28,8 @@ QUOTA_CODES = frozenset(
 
 def kept_body(text: str, redactor: Redactor) -> str | None:
     """Return a text of a server as a record keeps it; None for a blank one."""
+    if not text:
+        return None
     return escape_controls(redactor.text(text.strip()))[:LONGEST].strip() or None
 
 

@@ -38,6 +38,8 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return `text` without secrets."""
+        if not text:
+            return text
         for form in self._forms:
             if form in text:
                 text = text.replace(form, REDACTED)

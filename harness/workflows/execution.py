@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from harness.engine.attempt import CallTerms
-from harness.engine.effects import Program, emit, now
+from harness.engine.effects import NOW, Emit, Program
 from harness.records.keys import WARM_UP, WorkflowKey
 from harness.records.schema import PhaseInfo, Workflow, WorkflowOutcome
 from harness.workflows.context import WorkflowCancelledError, WorkflowContext, WorkflowFailedError
@@ -70,13 +70,16 @@ def run_workflow(
     terms: CallTerms, plan: WorkflowPlan, key: WorkflowKey, topic: str, ready: int, nonce: str = ""
 ) -> Program[WorkflowResult]:
     """Run one workflow and emit its record. A failure is an outcome and raises nothing."""
-    started = yield from now()
+    started = yield NOW
+    keeps = plan.section.keeps_reasoning
+    if terms.carry_reasoning != keeps:
+        terms = terms._replace(carry_reasoning=keeps)
     context: WorkflowContext[Any] = WorkflowContext(
         section=plan.section,
         prompts=Prompts(plan.templates, nonce),
         topic=topic,
         at=started,
-        terms=terms._replace(carry_reasoning=plan.section.keeps_reasoning),
+        terms=terms,
         infos={info.name: info for info in plan.phases},
         key=key,
         end=None if plan.timeout is None else ready + plan.timeout,
@@ -93,14 +96,18 @@ def run_workflow(
         error = str(failed)
     except WorkflowCancelledError as ended:
         error, cancelled = str(ended), True
-    done = yield from now()
-    degraded = any(phase.outcome == "degraded" for phase in context.phases)
-    outcome: WorkflowOutcome = "failed" if error else "degraded" if degraded else "ok"
+    done = yield NOW
+    outcome: WorkflowOutcome = "failed" if error else "ok"
+    if error is None and any(phase.outcome == "degraded" for phase in context.phases):
+        outcome = "degraded"
     if cancelled:
         outcome = "cancelled"
-    yield from emit(
+    yield Emit(
         Workflow(
-            **key._asdict(),
+            cell=key.cell,
+            repeat=key.repeat,
+            workflow=key.workflow,
+            execution=key.execution,
             topic=topic,
             ready=ready,
             started=started,
