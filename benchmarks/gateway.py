@@ -399,7 +399,7 @@ def _measured(
     """Measure each way in each round, in turns."""
     folder.mkdir()
     found: dict[str, list[Measured]] = defaultdict(list)
-    form = (shape.chunks, shape.gap_ms)
+    form = (shape.chunks, shape.gap_ms, "stamped")
     with ExitStack() as running:
         log = folder / "log"
         before = _children()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,8 @@ FLOOR = "bare Protocol"
 IN_STEP = "the same in step"
 AT_ONCE = 64
 TTFT_MS = 200
+CERTIFICATE = HERE.parent / "tests" / "wire" / "localhost.pem"
+"""A certificate of 127.0.0.1, with its key."""
 SCENARIO = (
     'name = "wire-client"'
     + ONE_CALL
@@ -50,6 +53,7 @@ class Shape(NamedTuple):
     """A kind of load. `chunks`: of a response, 0 for a whole body; `gap_ms` between two.
 
     `warm_up`: the calls before a trial, which open its connections.
+    `is_tls`: over TLS.
     """
 
     ttft_ms: int
@@ -58,6 +62,13 @@ class Shape(NamedTuple):
     calls: int
     at_once: int
     warm_up: int = 0
+    is_tls: bool = False
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """What the server is told."""
+        tls = (f"tls={CERTIFICATE}",) if self.is_tls else ()
+        return (self.chunks, self.gap_ms, *tls)
 
     @property
     def end(self) -> bytes:
@@ -139,13 +150,14 @@ def bare(port: int, shape: Shape, *, in_step: bool) -> Run:
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     found, calls = Run(0.0, [], []), list(range(shape.calls))
+    tls = ssl.create_default_context(cafile=str(CERTIFICATE)) if shape.is_tls else None
 
     async def whole() -> float:
         loop = asyncio.get_running_loop()
         opened = [
             (await loop.create_connection(
                 lambda: _BareProtocol(head.encode() + body, shape.end, calls, found),
-                "127.0.0.1", port,
+                "127.0.0.1", port, ssl=tls,
             ))[1]
             for _ in range(shape.at_once)
         ]  # fmt: skip
@@ -163,12 +175,14 @@ def bare(port: int, shape: Shape, *, in_step: bool) -> Run:
 def harness_command(client: str, port: int, shape: Shape, folder: Path, repeats: int) -> list[str]:
     """Write the scenario of a load into a folder and return the command that runs it."""
     scenario = folder / "scenario.toml"
-    scenario.write_text(
-        SCENARIO.format(
-            port=port, client=client, stream=str(shape.chunks > 0).lower(),
-            calls=shape.calls, at_once=shape.at_once, repeats=repeats, warm_up=shape.warm_up,
-        )
+    text = SCENARIO.format(
+        port=port, client=client, stream=str(shape.chunks > 0).lower(),
+        calls=shape.calls, at_once=shape.at_once, repeats=repeats, warm_up=shape.warm_up,
     )  # fmt: skip
+    if shape.is_tls:
+        text = text.replace("http:", "https:")
+        text = text.replace("[load]", f'ca_file = "{CERTIFICATE}"\n[load]')
+    scenario.write_text(text)
     command = [sys.executable, "-m", "harness", "run", str(scenario)]
     return [*command, "--out", str(folder / "out"), "--quiet"]
 

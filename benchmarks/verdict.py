@@ -91,21 +91,29 @@ class Outcome(NamedTuple):
         )
 
 
-def built_server(folder: Path) -> Path | None:
-    """Build the server; None, and a line, without a C compiler."""
+def built_server(folder: Path, *, with_tls: bool = False) -> Path | None:
+    """Build the server; None, and a line, without a C compiler, or without OpenSSL for TLS."""
     compiler = shutil.which("cc")
     if compiler is None:
         print("skipped: there is no C compiler (cc) to build the server with", file=sys.stderr)
         return None
     program = folder / "server"
     source = str(HERE / "verdict_server.c")
-    subprocess.run([compiler, "-O2", "-o", str(program), source], check=True)
+    command = [compiler, "-O2", "-o", str(program), source]
+    if with_tls:
+        command += ["-DWITH_TLS", "-lssl", "-lcrypto"]
+    if subprocess.run(command, check=not with_tls).returncode:
+        print("skipped: TLS needs the headers of OpenSSL (libssl-dev)", file=sys.stderr)
+        return None
     return program
 
 
 @contextmanager
 def known_server(program: Path, ttft: float, log: Path, *form: object) -> Iterator[int]:
-    """Run the server and return its port. `form`: the chunks of a response, and their gap in ms."""
+    """Run the server and return its port.
+
+    `form`: the chunks of a response, their gap in ms, and what else the server can be told.
+    """
     command = [str(program), str(ttft), str(log), *map(str, form)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

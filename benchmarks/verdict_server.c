@@ -1,11 +1,12 @@
 /* A server of chat completions whose times are known: benchmarks/verdict.py and known_loads.py.
 
-     verdict_server TTFT_MS LOG [CHUNKS GAP_MS]
+     verdict_server TTFT_MS LOG [CHUNKS GAP_MS [stamped] [tls=FILE]]
 
    Streams over HTTP/1.1 with keep-alive. The headers and the first token of each response are
    written TTFT_MS milliseconds after the request has arrived, the others of CHUNKS (6) follow GAP_MS
    (10) apart. With 0 chunks, a response is a whole body.
-   Each chunk says when it was written, as `sent_ns` of CLOCK_MONOTONIC.
+   stamped: each chunk says when it was written, as `sent_ns` of CLOCK_MONOTONIC.
+   tls=FILE: over TLS 1.3, with the certificate and the key in a file; needs -DWITH_TLS -lssl.
    Prints its port, and ends when its standard input is closed.
 
    LOG gets a line a POST request: its number (which is also the id of the response), when it arrived
@@ -30,6 +31,9 @@
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef WITH_TLS
+#include <openssl/ssl.h>
+#endif
 
 enum { MOST_CHUNKS = 1 << 10, MOST_FILES = 1 << 16, ROOM = 1 << 16, AT_ONCE = 1 << 16 };
 enum { NOT_LOGGED = -1 };
@@ -44,6 +48,9 @@ typedef struct {
     size_t used;
     int64_t arrived;
     long number;
+#ifdef WITH_TLS
+    SSL *tls;
+#endif
 } Connection;
 
 typedef struct {
@@ -64,6 +71,7 @@ static int64_t gap = 10000000;
 static int64_t ttft;
 static int64_t realtime_offset;
 static long requests;
+static int is_stamped;
 static FILE *log_file;
 
 static void fail(const char *what) {
@@ -82,7 +90,49 @@ static void push(int chunk, int file, int64_t due) {
     queue->items[queue->end++ % AT_ONCE] = (Write){file, due};
 }
 
+#ifdef WITH_TLS
+static SSL_CTX *tls_context;
+
+static void use_tls(const char *file) {
+    tls_context = SSL_CTX_new(TLS_server_method());
+    if (SSL_CTX_use_certificate_chain_file(tls_context, file) != 1 ||
+        SSL_CTX_use_PrivateKey_file(tls_context, file, SSL_FILETYPE_PEM) != 1)
+        fail("tls");
+}
+
+/* Read as recvmsg does; the handshake is part of the first read. */
+static ssize_t receive_tls(Connection *connection, int file, char *room, size_t size) {
+    if (connection->tls == NULL) {
+        connection->tls = SSL_new(tls_context);
+        SSL_set_fd(connection->tls, file);
+        SSL_set_accept_state(connection->tls);
+    }
+    int got = SSL_read(connection->tls, room, (int)size);
+    if (got <= 0 && SSL_get_error(connection->tls, got) == SSL_ERROR_WANT_READ) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return got;
+}
+#else
+static void use_tls(const char *file) {
+    (void)file;
+    fail("built without TLS");
+}
+#endif
+
+static ssize_t send_text(int file, const char *text, size_t length) {
+#ifdef WITH_TLS
+    if (tls_context != NULL)
+        return SSL_write(connections[file].tls, text, (int)length);
+#endif
+    return send(file, text, length, MSG_NOSIGNAL);
+}
+
 static void hang_up(int file) {
+#ifdef WITH_TLS
+    SSL_free(connections[file].tls);
+#endif
     free(connections[file].text);
     connections[file] = (Connection){0};
     close(file);
@@ -110,7 +160,13 @@ static void receive(int file) {
         struct iovec room = {connection->text + connection->used, ROOM - connection->used};
         struct msghdr message = {.msg_iov = &room, .msg_iovlen = 1,
                                  .msg_control = control, .msg_controllen = sizeof control};
-        ssize_t got = recvmsg(file, &message, MSG_DONTWAIT);
+        ssize_t got;
+#ifdef WITH_TLS
+        if (tls_context != NULL)
+            got = receive_tls(connection, file, room.iov_base, room.iov_len);
+        else
+#endif
+            got = recvmsg(file, &message, MSG_DONTWAIT);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (got <= 0) {
@@ -149,9 +205,11 @@ static void accept_all(int listener, int poll) {
 
 static void write_chunk(int chunk, int file) {
     Connection *connection = &connections[file];
-    char event[512], text[1024];
+    char event[512], text[1024], stamp[64] = "";
     int last = chunk >= chunks - 1;
     int64_t now = read_clock(CLOCK_MONOTONIC);
+    if (is_stamped)
+        snprintf(stamp, sizeof stamp, "\"sent_ns\":%lld,", (long long)now);
     if (connection->text == NULL) /* the client closed the connection */
         return;
     int length = chunks == 0 ? snprintf(
@@ -160,12 +218,12 @@ static void write_chunk(int chunk, int file) {
         "\"message\":{\"role\":\"assistant\",\"content\":\"word\"},\"finish_reason\":\"stop\"}]}",
         connection->number) : snprintf(
         event, sizeof event,
-        "data: {\"id\":\"%ld\",\"object\":\"chat.completion.chunk\",\"model\":\"known\",\"sent_ns\":%lld,"
+        "data: {\"id\":\"%ld\",\"object\":\"chat.completion.chunk\",\"model\":\"known\",%s"
         "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word \"},\"finish_reason\":%s}]}\n\n%s",
-        connection->number, (long long)now, last ? "\"stop\"" : "null", last ? "data: [DONE]\n\n" : "");
+        connection->number, stamp, last ? "\"stop\"" : "null", last ? "data: [DONE]\n\n" : "");
     length = snprintf(text, sizeof text, "%s%x\r\n%s\r\n%s", chunk > 0 ? "" : chunks == 0 ? WHOLE_HEAD : HEAD, length, event,
                       last ? "0\r\n\r\n" : "");
-    if (send(file, text, (size_t)length, MSG_NOSIGNAL) != length) {
+    if (send_text(file, text, (size_t)length) != length) {
         perror("send");
         return;
     }
@@ -210,12 +268,20 @@ static int listen_on_loopback(void) {
 int main(int count, char **words) {
     struct epoll_event events[1024];
     struct rlimit files;
-    if ((count != 3 && count != 5) || (log_file = fopen(words[2], "w")) == NULL)
-        fail("usage: verdict_server TTFT_MS LOG [CHUNKS GAP_MS]");
+    if ((count != 3 && count < 5) || (log_file = fopen(words[2], "w")) == NULL)
+        fail("usage: verdict_server TTFT_MS LOG [CHUNKS GAP_MS [stamped] [tls=FILE]]");
     ttft = (int64_t)(atof(words[1]) * 1e6);
-    if (count == 5) {
+    if (count >= 5) {
         chunks = atoi(words[3]);
         gap = (int64_t)(atof(words[4]) * 1e6);
+    }
+    for (int at = 5; at < count; at++) {
+        if (strcmp(words[at], "stamped") == 0)
+            is_stamped = 1;
+        else if (strncmp(words[at], "tls=", 4) == 0)
+            use_tls(words[at] + 4);
+        else
+            fail(words[at]);
     }
     if (chunks < 0 || chunks > MOST_CHUNKS)
         fail("CHUNKS");

@@ -1,6 +1,6 @@
 """What the clients of a run cost, and how exactly they measure, beside the least that is possible.
 
-    python -m benchmarks.wire_client [--rounds 3] [--only cost|streams|efficiency]
+    python -m benchmarks.wire_client [--rounds 3] [--only cost|tls|streams|efficiency]
 
 A server in C (`verdict_server.c`, built with `cc`) sends responses whose times are known. The floor
 is a bare `asyncio.Protocol` on uvloop: it writes the same bytes for each request, looks at the end
@@ -12,6 +12,7 @@ of what it receives, and stamps the first bytes. `openai` and `wire` are `harnes
    records and the workflow in it. Requests of a client that takes time for each do not come in
    step, so more wake-ups of the process are needed to read their responses. The floor is measured
    with its first requests spread over the time of one response, and in step for comparison.
+   The same over TLS, if the headers of OpenSSL are there to build the server with.
 2. Streams in lockstep, first token after 200 ms: the time to first token of 64, 256 and 1,000 at
    once, all sent in one burst over open connections, the last token 10 ms later.
 3. Scheduling efficiency of 256 permits: 2,560 calls of a second with 50 chunks.
@@ -46,15 +47,19 @@ from benchmarks.verdict import built_server, known_server, raise_open_files
 
 
 def measured(
-    program: Path, shape: Shape, rounds: int, floors: Sequence[str]
+    program: Path,
+    shape: Shape,
+    rounds: int,
+    floors: Sequence[str],
+    clients: Sequence[str] = CLIENTS,
 ) -> Mapping[str, list[Run]]:
-    """Return the runs of each client and of some floors, which take turns."""
+    """Return the runs of some clients and floors, which take turns."""
     found: dict[str, list[Run]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
         for _ in range(rounds):
-            for client in (*floors, *CLIENTS):
+            for client in (*floors, *clients):
                 log = Path(name) / "log"
-                with known_server(program, shape.ttft_ms, log, shape.chunks, shape.gap_ms) as port:
+                with known_server(program, shape.ttft_ms, log, *shape.form) as port:
                     run = (
                         bare(port, shape, in_step=client == IN_STEP) if client in floors
                         else harness_run(client, port, shape)
@@ -67,23 +72,33 @@ def _middle(values: Sequence[float]) -> str:
     return f"{statistics.median(values):8.2f} [{min(values):.2f} to {max(values):.2f}]"
 
 
-def cost(program: Path, rounds: int) -> bool:
-    """Print what a call costs; return whether the limits hold."""
+def cost(program: Path, rounds: int, *, is_tls: bool = False) -> bool:
+    """Print what a call costs; return whether the limits hold. There are none over TLS."""
     holds = True
+    over = " over TLS" if is_tls else ""
+    clients = ("wire",) if is_tls else CLIENTS
     for kind, chunks, calls, most in (
         ("whole bodies", 0, 2_048, 150), ("100 chunks", 100, 512, 250),
     ):  # fmt: skip
-        found = measured(program, Shape(10, chunks, 5, calls, AT_ONCE), rounds, (FLOOR, IN_STEP))
+        shape = Shape(10, chunks, 5, calls, AT_ONCE, is_tls=is_tls)
+        found = measured(program, shape, rounds, (FLOOR, IN_STEP), clients)
         floor = statistics.median(one.cost_us for one in found[FLOOR])
-        print(f"\n{kind}: microseconds of processor time a call, median [least to most]")
+        print(f"\n{kind}{over}: microseconds of processor time a call, median [least to most]")
         for client, runs in found.items():
             costs = [one.cost_us for one in runs]
             more = statistics.median(costs) - floor
             print(f"  {client:<17}{_middle(costs):>32}  {more:+8.1f}", flush=True)
-            if client == "wire" and more > most:
+            if client == "wire" and not is_tls and more > most:
                 print(f"  MISSES: at most {most} us above the floor")
                 holds = False
     return holds
+
+
+def tls_cost(rounds: int) -> bool:
+    """Print what a call over TLS costs, if OpenSSL is there to build the server with."""
+    with tempfile.TemporaryDirectory() as name:
+        program = built_server(Path(name), with_tls=True)
+        return program is None or cost(program, rounds, is_tls=True)
 
 
 def lockstep(program: Path, rounds: int) -> bool:
@@ -132,7 +147,12 @@ def efficiency(program: Path, rounds: int) -> bool:
     return holds
 
 
-PARTS = {"cost": cost, "streams": lockstep, "efficiency": efficiency}
+PARTS = {
+    "cost": cost,
+    "tls": lambda _, rounds: tls_cost(rounds),
+    "streams": lockstep,
+    "efficiency": efficiency,
+}
 
 
 def main() -> int:
