@@ -203,10 +203,13 @@ def _async_mode(
             if is_running():
                 signal.raise_signal(signal.SIGINT)  # the handler of the event loop cancels main
 
-        async with _client(target, now) as client:
+        async with (
+            _client(target, now) as client,
+            TargetTransport(target, now) as own_requests,
+        ):
             send = through_gate_async(gate, client.send)
             permitted = AsyncPermits(adaptive.permits if adaptive else permits, now)
-            hosting = Hosting(transmitting(gate, _transmit(client, target, now)))
+            hosting = Hosting(transmitting(gate, _transmit(target, own_requests)))
             passing = gate.emitting(adaptive.feeding(permitted, emit) if adaptive else emit)
             world = AsyncWorld(
                 now, permitted, send, passing, is_running, failed.set, serial, hosting, interrupt
@@ -230,10 +233,10 @@ def _client(target: Target, now: ReadClock) -> AsyncClient | WireClient:
             assert_never(target.client)
 
 
-def _transmit(client: AsyncClient | WireClient, target: Target, now: ReadClock) -> Transmit:
+def _transmit(target: Target, own_requests: TargetTransport) -> Transmit:
     """Return how requests of a program's own client are sent."""
-    if isinstance(client, AsyncClient):
-        return TargetTransport(target, now, client.http).transmit
+    if target.client == "openai":
+        return own_requests.transmit
     return _refuse_own_client
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import httpx2
 
-from harness.client.calls import ClientCall, PassedResponse, ReceivedResponse
-from harness.engine.branches import Branch
+from harness.client.calls import ClientCall, Outlet, PassedResponse, ReceivedResponse
+from harness.engine.branches import Branch, do_nothing
 from harness.engine.call import Completion
 from harness.engine.effects import Reply
 from harness.transports.exchange import is_encoded
+from harness.transports.wire_connection import LOOK_EVERY
 
 RunCall = Callable[[ClientCall, Branch], Awaitable[Completion]]
 """Runs the program of a call."""
@@ -23,25 +25,26 @@ Spawn = Callable[[Coroutine[Any, Any, None], Branch], None]
 MOST_WAITING = 1024 * 1024
 """Bytes of a response that wait for its reader; with more, no more is received meanwhile."""
 
-_LOOK_EVERY = 0.1
-"""Seconds between two looks whether a program has dropped a response that waits for its reader."""
 
-
-class _Pieces:
+class ArrivingPieces:
     """A queue of what a reader of a response gets: bytes, an exception, and None at the end."""
 
     def __init__(self) -> None:
+        self.on_room: Callable[[], None] = do_nothing
         self._queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         self._size = 0
-        self._room: asyncio.Future[None] | None = None
+        self._outlet: Outlet | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits for the reader that no more should be received."""
-        return self._size > MOST_WAITING
+        return self._size > MOST_WAITING if self._outlet is None else self._outlet.is_full
 
     def put_nowait(self, item: bytes | Exception | None, /) -> None:
         """Add an item, also if the queue is full."""
+        if self._outlet is not None:
+            self._outlet.put_nowait(item)
+            return
         if isinstance(item, bytes):
             self._size += len(item)
         self._queue.put_nowait(item)
@@ -50,32 +53,38 @@ class _Pieces:
         """Wait for the next item and return it."""
         item = await self._queue.get()
         if isinstance(item, bytes):
+            was_full = self.is_full
             self._size -= len(item)
-        if self._room is not None and not self.is_full and not self._room.done():
-            self._room.set_result(None)
+            if was_full and not self.is_full:
+                self.on_room()
         return item
 
-    async def room(self) -> None:
-        """Wait until the queue is not full, or for `_LOOK_EVERY` seconds."""
-        self._room = asyncio.get_running_loop().create_future()
-        await asyncio.wait((self._room,), timeout=_LOOK_EVERY)
+    def lead_to(self, outlet: Outlet) -> None:
+        """Put all items into an outlet, at once, now and later. Nothing else gets them."""
+        outlet.on_room = lambda: self.on_room()
+        while not self._queue.empty():
+            outlet.put_nowait(self._queue.get_nowait())
+        self._outlet = outlet
+        if not outlet.is_full:
+            self.on_room()
 
 
-class _Body(httpx2.AsyncByteStream):
-    """The body of a response that is still arriving."""
+class ArrivingBody(httpx2.AsyncByteStream):
+    """The body of a response that is still arriving: its pieces, and what they belong to."""
 
-    def __init__(self, passed: PassedResponse, queue: _Pieces) -> None:
+    def __init__(self, passed: PassedResponse, pieces: ArrivingPieces) -> None:
+        self.pieces = pieces
         self._passed = passed
-        self._queue = queue
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (item := await self._queue.get()) is not None:
+        while (item := await self.pieces.get()) is not None:
             if isinstance(item, Exception):
                 raise item
             yield item
-        self._queue.put_nowait(None)  # for another reader
+        self.pieces.put_nowait(None)  # for another reader
 
     async def aclose(self) -> None:
+        """Cancel the attempt, unless its response is complete."""
         self._passed.close()
 
     def __del__(self) -> None:
@@ -100,9 +109,9 @@ class _Answer:
 
     def hand_over(self, received: ReceivedResponse) -> PassedResponse:
         """Give the caller a response that is still arriving."""
-        queue = _Pieces()
-        passed = PassedResponse(queue, received)
-        self.give(received.arriving(_Body(passed, queue)))
+        pieces = ArrivingPieces()
+        passed = PassedResponse(pieces, received)
+        self.give(received.arriving(ArrivingBody(passed, pieces)))
         return passed
 
     async def taken(self) -> httpx2.Response:
@@ -140,34 +149,31 @@ async def _run(call: ClientCall, branch: Branch, answer: _Answer, run: RunCall) 
         answer.ready.cancel()  # only if nothing was given: the loop is closing
 
 
-async def _wait_for_room(passed: PassedResponse, received: ReceivedResponse) -> None:
+async def _wait_for_room(received: ReceivedResponse) -> None:
     """Wait as long as too much of a response waits for its reader."""
-    queue = passed.queue
-    assert isinstance(queue, _Pieces), "hand_over() has made it"
-    while queue.is_full and not passed.abandoned:
-        with received.exchange.reading_paused():
-            await queue.room()
+    room = asyncio.Event()
+    while received.waits_for_room(room.set):
+        with received.exchange.reading_paused(), suppress(TimeoutError):
+            await asyncio.wait_for(room.wait(), LOOK_EVERY)
+        room.clear()
 
 
 async def receive(
     http: httpx2.AsyncClient,
     request: httpx2.Request,
     received: ReceivedResponse,
-    *,
-    follow_redirects: bool = False,
 ) -> Reply:
     """Send the request of an attempt, and receive the response to it."""
     try:
-        response = await http.send(request, stream=True, follow_redirects=follow_redirects)
+        response = await http.send(request, stream=True, follow_redirects=False)
         try:
             received.begin(response)
             assert isinstance(response.stream, httpx2.AsyncByteStream)
             body = response.aiter_bytes() if is_encoded(response.headers) else response.stream
             async for data in body:
-                if not received.take(data):
+                if not received.received(data, received.exchange.now()):
                     break
-                if (passed := received.passed) is not None:
-                    await _wait_for_room(passed, received)
+                await _wait_for_room(received)
             return received.finish()
         finally:
             await response.aclose()

@@ -117,10 +117,20 @@ def _asks_for_stream(content: bytes) -> bool:
 
 
 class Outlet(Protocol):
-    """A queue of what a program reads: bytes, an exception, and None at the end."""
+    """A queue of what a program reads: bytes, an exception, and None at the end.
+
+    `on_room`: what it calls when it is no longer full.
+    """
+
+    on_room: Callable[[], None]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for the program that no more should be received."""
+        ...
 
     def put_nowait(self, item: bytes | Exception | None, /) -> None:
-        """Add an item."""
+        """Add an item, also if the queue is full."""
 
 
 class PassedResponse:
@@ -187,6 +197,11 @@ class ClientCall:
         self._terms = terms._replace(policy=self.policy)
 
     @property
+    def path(self) -> str:
+        """The path of the request; it ends with that of the API."""
+        return self._asked.path or self.request.url.path
+
+    @property
     def is_settled(self) -> bool:
         """Whether no further attempt can be sent."""
         return self.passed is not None or self._content is None
@@ -251,22 +266,29 @@ class ReceivedResponse:
         self.passed: PassedResponse | None = None
         self._is_left = False
 
-    def begin(self, response: httpx2.Response) -> None:
-        """Note status and headers."""
-        self._head = response
-        if self.exchange.status is None:  # otherwise a hook of the HTTP client has noted it
-            self.exchange.note_response(response.status_code, response.headers)
-        if self._call.classified and of_status(response.status_code) == OK:
-            self.exchange.begin_reading(response.request.url.path)
+    @property
+    def is_head(self) -> bool:
+        """Whether it is the response to a HEAD request, which has no body."""
+        return self._call.request.method == "HEAD"
 
-    def take(self, data: bytes) -> bool:
-        """Process bytes of the body; return whether to continue reading."""
-        goes_on = self.exchange.reading is None or self.exchange.received(data, self.exchange.now())
+    def begin(self, head: httpx2.Response) -> None:
+        """Note status and headers."""
+        self._head = head
+        if self.exchange.status is None:  # otherwise the transport has noted it
+            self.exchange.note_response(head.status_code, head.headers)
+        if self._call.classified and of_status(head.status_code) == OK:
+            self.exchange.begin_reading(self._call.path)
+
+    def received(self, data: bytes, at: int, *, is_last: bool = False) -> bool:
+        """Process bytes of the body that arrived at `at`; return whether to continue reading."""
+        passed, exchange = self.passed, self.exchange
+        if passed is not None:  # before it is read, which takes longer
+            passed.queue.put_nowait(data)
+        goes_on = exchange.reading is None or exchange.received(data, at, is_last=is_last)
         self._is_left = not goes_on
-        if self.passed is not None:
-            self.passed.queue.put_nowait(data)
-            if self.passed.abandoned and self._is_open():
-                self.exchange.expired = CANCELLED
+        if passed is not None:
+            if passed.abandoned and self._is_open():
+                exchange.expired = CANCELLED
                 return False
             return goes_on
         self._pieces.append(data)
@@ -276,6 +298,17 @@ class ReceivedResponse:
                 self.passed.queue.put_nowait(piece)
             self._pieces.clear()
         return goes_on
+
+    def waits_for_room(self, resume: Callable[[], None]) -> bool:
+        """Return whether so much waits for the program that no more should be received.
+
+        `resume` is called when there is room. Not if the program has dropped the response.
+        """
+        passed = self.passed
+        if passed is None or not passed.queue.is_full or passed.abandoned:
+            return False
+        passed.queue.on_room = resume
+        return True
 
     def _is_open(self) -> bool:
         return self.exchange.reading is None or self.exchange.reading.ended is None

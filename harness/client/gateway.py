@@ -22,8 +22,10 @@ import httpx2
 import msgspec
 import openai
 
+from harness.client.async_responses import MOST_WAITING, ArrivingBody
 from harness.client.ended_attempts import FailedResponseError
 from harness.client.hosted_calls import ARRIVAL_EXTENSION, PATH_EXTENSION, RefusedRequestError
+from harness.engine.branches import do_nothing
 from harness.engine.budget_gate import BudgetExhaustedError
 from harness.engine.hosting import outside_hosted_code
 from harness.network.http_server import Connection, HttpRequest, HttpResponse
@@ -124,7 +126,9 @@ class Gateway:
             await asyncio.wait(self._answering, timeout=seconds)
 
     def _connection(self) -> Connection:
-        return Connection(self._handle, self._connections, self._loop.call_later, _MOST_BODY)
+        return Connection(
+            self._handle, self._connections, self._loop.call_later, _MOST_BODY, MOST_WAITING
+        )
 
     def _handle(self, request: HttpRequest, reply: HttpResponse) -> None:
         token, slash, path = request.path[1:].partition("/")
@@ -226,17 +230,34 @@ def _url(path: str, query: str) -> httpx2.URL:
     return httpx2.URL(f"http://{HOST}{path}?{query}" if query else f"http://{HOST}{path}")
 
 
-async def _room(reply: HttpResponse) -> None:
-    """Wait until the client has read more of a response."""
-    room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+class _ReplyOutlet:
+    """Writes a response as it arrives, and ends it as the server has ended it. `done`: it has."""
 
-    def wake() -> None:
-        if not room.done():
-            room.set_result(None)
+    def __init__(self, reply: HttpResponse) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_room: Callable[[], None] = do_nothing
+        self._reply = reply
+        reply.on_room = lambda: self.on_room()
 
-    reply.on_room = wake
-    await room
-    reply.on_room = None
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is written that the client has not read that no more should come."""
+        return self._reply.is_full
+
+    def put_nowait(self, item: bytes | Exception | None, /) -> None:
+        """Write bytes, or end the response."""
+        if isinstance(item, bytes):
+            if item:
+                self._reply.write(item)
+        elif not self.done.done():
+            is_whole = not isinstance(item, Exception) or _ends_as_received(item)
+            (self._reply.end if is_whole else self._reply.cut)()
+            self.done.set_result(None)
+
+
+def _ends_as_received(error: Exception) -> bool:
+    """Return whether the program has got all that the server has sent before this error."""
+    return isinstance(error, FailedResponseError) and error.response is not None
 
 
 async def _pass_on(response: httpx2.Response, reply: HttpResponse) -> None:
@@ -246,23 +267,14 @@ async def _pass_on(response: httpx2.Response, reply: HttpResponse) -> None:
     if isinstance(body, httpx2.ByteStream):
         reply.send(status, headers, b"".join(body))
         return
-    assert isinstance(body, httpx2.AsyncByteStream)
+    assert isinstance(body, ArrivingBody)
     reply.begin(status, headers)
+    outlet = _ReplyOutlet(reply)
     try:
-        async for data in body:
-            reply.write(data)
-            if reply.is_full:
-                await _room(reply)
-    except FailedResponseError as error:
-        if error.response is None:
-            reply.cut()
-            return
-    except (httpx2.RequestError, openai.APIConnectionError):
-        reply.cut()
-        return
+        body.pieces.lead_to(outlet)
+        await outlet.done
     finally:
         await body.aclose()
-    reply.end()
 
 
 def passed_headers(headers: httpx2.Headers) -> Mapping[str, str]:

@@ -29,7 +29,7 @@ from harness.client.settings import (
 )
 from harness.config.timeouts import Timeouts
 from harness.engine.blocking_interpreter import BlockingWorld, a_thread_each, run_blocking
-from harness.engine.branches import Branch
+from harness.engine.branches import Branch, do_nothing
 from harness.engine.effects import EmitRecord, Reply, Send
 from harness.engine.permits import ThreadPermits
 from harness.limits.section import LimitSection
@@ -52,12 +52,19 @@ def _next_item(items: queue.SimpleQueue[_T]) -> _T:
             continue
 
 
+class _Items(queue.SimpleQueue[bytes | Exception | None]):
+    """A queue without a bound: a program that blocks reads in another thread."""
+
+    is_full = False
+
+    def __init__(self) -> None:
+        self.on_room: Callable[[], None] = do_nothing
+
+
 class _Body(httpx2.SyncByteStream):
     """The body of a response that is still arriving."""
 
-    def __init__(
-        self, passed: PassedResponse, items: queue.SimpleQueue[bytes | Exception | None]
-    ) -> None:
+    def __init__(self, passed: PassedResponse, items: _Items) -> None:
         self._passed = passed
         self._items = items
 
@@ -214,7 +221,7 @@ class PolicyTransport(httpx2.BaseTransport):
     def _hand_over(
         first: queue.SimpleQueue[httpx2.Response | BaseException], received: ReceivedResponse
     ) -> PassedResponse:
-        items: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
+        items = _Items()
         passed = PassedResponse(items, received)
         first.put(received.arriving(_Body(passed, items)))
         return passed
@@ -236,7 +243,7 @@ class PolicyTransport(httpx2.BaseTransport):
                 assert isinstance(response.stream, httpx2.SyncByteStream)
                 body = response.iter_bytes() if is_encoded(response.headers) else response.stream
                 for data in body:
-                    if not received.take(data):
+                    if not received.received(data, received.exchange.now()):
                         break
                 return received.finish()
             finally:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import msgspec
 
-from harness.client.async_responses import receive
 from harness.client.calls import ClientCall, ReceivedResponse
 from harness.config.request_settings import RequestSettings
 from harness.engine.branches import Branch
@@ -25,6 +24,7 @@ from harness.transports.async_transport import exchange_async
 from harness.transports.exchange import Exchange, attempt_headers, received_texts
 from harness.transports.request_bodies import adapted
 from harness.transports.target import Target
+from harness.transports.wire_sender import WireSender
 
 CHAT_PATH = "/chat/completions"
 _OF_MODEL = frozenset({CHAT_PATH, "/completions", "/responses"})
@@ -38,17 +38,33 @@ _SENT = frozenset(
 _SENT_PREFIX = b"x-stainless-"
 """The headers of a program that are sent."""
 _OF_AZURE = "api-version"
-_NO_TIMEOUT = httpx2.Timeout(None).as_dict()
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+"""The methods whose requests say the length of their body also if it is empty."""
+
+
+class RequestToTarget(NamedTuple):
+    """A request as it is sent to a target: without its host and the length of its body."""
+
+    method: str
+    url: httpx2.URL
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
 
 
 class TargetTransport:
-    """Sends the attempts of programs to a target. `http`: the client of the harness."""
+    """Sends the attempts of programs to a target. Use it as an async context manager."""
 
-    def __init__(self, target: Target, now: ReadClock, http: httpx2.AsyncClient) -> None:
+    def __init__(self, target: Target, now: ReadClock) -> None:
         self._target = target
         self._texts = received_texts(target)
         self._now = now
-        self._http = http
+        self._sender = WireSender(target, now, httpx2.URL(target.base_url))
+
+    async def __aenter__(self) -> TargetTransport:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._sender.close()
 
     async def transmit(self, effect: Send, branch: Branch, call: ClientCall) -> Reply:
         """Send an attempt; `call` gets the response. A failure is a reply too."""
@@ -63,12 +79,29 @@ class TargetTransport:
         return reply
 
     async def _exchange(self, effect: Send, call: ClientCall, received: ReceivedResponse) -> Reply:
-        request = request_to(self._target, effect, call)
-        follow = self._target.request.follow_redirects
-        return await receive(self._http, request, received, follow_redirects=follow)
+        asked, sender = request_to(self._target, effect, call), self._sender
+        headers = asked.headers
+        if asked.body or asked.method in _WITH_BODY:
+            headers = [*headers, (b"content-length", b"%d" % len(asked.body))]
+
+        def message(url: httpx2.URL) -> bytes:
+            return sender.head(asked.method, url, headers) + asked.body
+
+        try:
+            request = _identity(asked.method, asked.url)
+            return await sender.send(request, message, received.exchange, received)
+        except Exception as error:
+            received.fail(error)
+            raise
 
 
-def request_to(target: Target, effect: Send, call: ClientCall) -> httpx2.Request:
+@functools.lru_cache(maxsize=64)
+def _identity(method: str, url: httpx2.URL) -> httpx2.Request:
+    """Return a request with a method and a URL alone."""
+    return httpx2.Request(method, url)
+
+
+def request_to(target: Target, effect: Send, call: ClientCall) -> RequestToTarget:
     """Return the request of an attempt as it is sent to the target."""
     asked, given = effect.request, call.request
     assert asked.path is not None, "a program has sent it"
@@ -91,13 +124,8 @@ def request_to(target: Target, effect: Send, call: ClientCall) -> httpx2.Request
     ]
     added = [(name.encode(), value.encode()) for name, value in own.items()]
     query = tuple(target.request.query.items())
-    return httpx2.Request(
-        given.method,
-        _url(target.base_url, asked.path, given.url.query, query),
-        headers=[*kept, *added],
-        content=body or None,
-        extensions={"timeout": _NO_TIMEOUT},
-    )
+    url = _url(target.base_url, asked.path, given.url.query, query)
+    return RequestToTarget(given.method, url, [*kept, *added], body or b"")
 
 
 @functools.lru_cache(maxsize=64)

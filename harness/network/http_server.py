@@ -145,7 +145,8 @@ class Connection(asyncio.Protocol):
     """One client connection. Pipelined requests are answered one after another.
 
     `call_later`: of the event loop; without it, a request may take any time. `most_body`: the
-    maximum size of a request body in bytes.
+    maximum size of a request body in bytes. `most_unread`: the written bytes that may wait for the
+    client before `is_full` is true; None for what the event loop chooses.
     """
 
     def __init__(
@@ -154,9 +155,11 @@ class Connection(asyncio.Protocol):
         open_connections: set[Connection],
         call_later: CallLater | None = None,
         most_body: int = MOST_BODY,
+        most_unread: int | None = None,
     ) -> None:
         self._call_later = call_later
         self._most_body = most_body
+        self._most_unread = most_unread
         self._timer: asyncio.TimerHandle | None = None
         self._head = 0  # bytes of an incomplete head
         self._is_complete, self._in_head = True, False
@@ -176,6 +179,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store the transport (asyncio)."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop has its own class
+        if self._most_unread is not None:
+            self._transport.set_write_buffer_limits(self._most_unread)
         self._open.add(self)
         self._set_timer()
 

@@ -146,14 +146,22 @@ class Exchange:
         self.expired = limit.outcome
         return True
 
+    def pause_reading(self) -> None:
+        """Suspend the idle deadline: nothing is read because the program is behind."""
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        """Let the idle deadline run again, from now."""
+        self._paused, self._resumed = False, self.now()
+
     @contextmanager
     def reading_paused(self) -> Iterator[None]:
-        """Suspend the idle deadline, while nothing is read because the program is behind."""
-        self._paused = True
+        """Suspend the idle deadline in a context."""
+        self.pause_reading()
         try:
             yield
         finally:
-            self._paused, self._resumed = False, self.now()
+            self.resume_reading()
 
     def seconds_left(self) -> float:
         """Return the seconds to the next deadline, for the timeout of a socket: never 0."""

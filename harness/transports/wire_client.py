@@ -13,18 +13,11 @@ from harness.engine.branches import Branch
 from harness.engine.effects import Reply, Send
 from harness.records.clock import ReadClock
 from harness.transports.async_transport import exchange_async
-from harness.transports.exchange import (
-    Exchange,
-    RedirectRefusedError,
-    attempt_headers,
-    received_texts,
-)
-from harness.transports.http_requests import proxy_headers, request_head
+from harness.transports.exchange import Exchange, attempt_headers, received_texts
 from harness.transports.request_bodies import request_body
 from harness.transports.target import Target
-from harness.transports.wire_pool import WirePool
+from harness.transports.wire_sender import WireSender
 
-_MOST_REDIRECTS = 20
 _PATH = "/chat/completions"
 
 
@@ -36,15 +29,16 @@ class WireClient:
         self._texts = received_texts(target)
         self._now = now
         self._request = httpx2.Request("POST", _url(target), content=b"{}")
-        self._pool = WirePool(target, now, self._request.url)
+        self._sender = WireSender(target, now, self._request.url)
         self._headers = _headers(target)
+        self._head = b""
         self._head = self._head_for(self._request.url)
 
     async def __aenter__(self) -> WireClient:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._pool.close()
+        await self._sender.close()
 
     async def send(self, effect: Send, branch: Branch | None = None) -> Reply:
         """Send one attempt and read the whole response. A failure is a reply too.
@@ -64,39 +58,9 @@ class WireClient:
         body = self._body(effect)
         lines = "".join([f"{name}: {value}\r\n" for name, value in own.items()])
         rest = f"{lines}content-length: {len(body)}\r\n\r\n".encode("latin-1") + body
-        exchange.begin_request(self._request)
-        reply = await self._send_once(self._head + rest, exchange)
-        url = self._request.url
-        for _ in range(_MOST_REDIRECTS):
-            if reply is not None:
-                return reply
-            url = url.join(exchange.response_headers["location"])
-            if exchange.status not in (307, 308):
-                raise RedirectRefusedError("a redirect without the body")
-            exchange.begin_request(httpx2.Request("POST", url))
-            reply = await self._send_once(self._head_for(url) + rest, exchange)
-        if reply is None:
-            raise httpx2.TooManyRedirects("more than 20 redirects")
-        return reply
-
-    async def _send_once(self, request: bytes, exchange: Exchange) -> Reply | None:
-        """Send a request over one connection; return None for a redirect."""
-        target, pool = self._target, self._pool
-        connection = pool.reuse()
-        if connection is None:
-            exchange.note_connecting()
-            connection = await pool.connect()
-        try:
-            exchange.check_budget()
-            reply = await connection.send(
-                request, exchange, close=not target.reuse_connections,
-                follow=target.request.follow_redirects,
-            )  # fmt: skip
-        except BaseException:
-            connection.abort()
-            raise
-        pool.keep(connection)
-        return reply
+        return await self._sender.send(
+            self._request, lambda url: self._head_for(url) + rest, exchange
+        )
 
     def _body(self, effect: Send) -> bytes:
         target = self._target
@@ -106,11 +70,9 @@ class WireClient:
 
     def _head_for(self, url: httpx2.URL) -> bytes:
         """Return the beginning of the requests to a URL, which is the same for all attempts."""
-        headers = [(b"host", url.netloc), *self._headers]
-        target, proxy = url.raw_path, self._pool.proxy
-        if proxy is not None and url.scheme == "http":
-            target, headers = str(url).encode("ascii"), [*headers, *proxy_headers(proxy)]
-        return request_head(b"POST", target, headers).removesuffix(b"\r\n")
+        if self._head and url is self._request.url:
+            return self._head
+        return self._sender.head("POST", url, self._headers).removesuffix(b"\r\n")
 
 
 def _url(target: Target) -> httpx2.URL:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import cast
+from typing import Protocol, cast
 
 import httpx2
 
 from harness.engine.effects import Reply
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import OK, of_status
-from harness.transports.exchange import Exchange
+from harness.transports.exchange import Exchange, is_encoded
 from harness.transports.framed_chunks import FramedChunks, ends_with_chunk
 from harness.transports.reading import Reading
 from harness.transports.response_parser import ResponseParser
@@ -24,6 +24,8 @@ streams in step, the median time to first token was 0.8 ms later with a millisec
 percentile 3 ms later with none."""
 _MOST_TRIES = 4
 """How often so few pieces are collected before a response is read one by one."""
+LOOK_EVERY = 0.1
+"""Seconds between two looks whether a response that waits for its reader was dropped."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -34,6 +36,38 @@ def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         name, text = raw.decode("latin-1").lower(), value.decode("utf-8", "replace")
         found[name] = f"{found[name]}, {text}" if name in found else text
     return found
+
+
+class ResponseReader(Protocol):
+    """Reads the body of a response: an exchange, or a receiver."""
+
+    def received(self, data: bytes, at: int, *, is_last: bool = False) -> bool:
+        """Process bytes of the body that arrived at `at`; return whether to continue reading."""
+        ...
+
+    def finish(self) -> Reply:
+        """Return the reply for a body that is complete or is not read further."""
+        ...
+
+
+class ResponseReceiver(ResponseReader, Protocol):
+    """Takes a whole response, with any status, as it arrives."""
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it is the response to a HEAD request, which has no body."""
+        ...
+
+    def begin(self, head: httpx2.Response) -> None:
+        """Take the status and the headers."""
+        ...
+
+    def waits_for_room(self, resume: Callable[[], None]) -> bool:
+        """Return whether so much waits for its reader that no more should be received.
+
+        `resume` is called when there is room. It may be called at other times.
+        """
+        ...
 
 
 class _EncodedBody(httpx2.AsyncByteStream):
@@ -60,13 +94,9 @@ class _EncodedBody(httpx2.AsyncByteStream):
                 raise item
             yield item
 
-    async def read(self, exchange: Exchange, now: ReadClock) -> Reply:
-        """Read the whole body and return the reply."""
-        async for received in self._response.aiter_bytes():
-            if not exchange.received(received, now()):
-                break
-            await asyncio.sleep(0)  # other attempts go on
-        return exchange.finish()
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Iterate over the decoded bytes."""
+        return self._response.aiter_bytes()
 
 
 class PieceBacklog:
@@ -128,6 +158,11 @@ class WireConnection(asyncio.Protocol):
         self._follows = False
         self._refusal: bytearray | None = None
         self._encoded: _EncodedBody | None = None
+        self._reader: ResponseReader | None = None
+        self._receiver: ResponseReceiver | None = None
+        self._is_head = False
+        self._is_paused = False
+        self._room: asyncio.Future[None] | None = None
         self._reading: Reading | None = None
         self._frames: FramedChunks | None = None
         self._tries = 0
@@ -166,18 +201,27 @@ class WireConnection(asyncio.Protocol):
         return status
 
     async def send(
-        self, request: bytes, exchange: Exchange, *, close: bool, follow: bool
+        self,
+        request: bytes,
+        exchange: Exchange,
+        receiver: ResponseReceiver | None = None,
+        *,
+        close: bool,
+        follow: bool,
     ) -> Reply | None:
         """Send a request and read the response; return the reply, None for a redirect to `follow`.
 
-        `close`: it asks the server to close the connection afterwards. Raises what ended the
-        connection. The caller aborts the connection if this is cancelled.
+        `receiver`: takes the response; without one it is read for the reply alone. `close`: it asks
+        the server to close the connection afterwards. Raises what ended the connection. The caller
+        aborts the connection if this is cancelled.
         """
         assert self.transport is not None, "it is connected"
         parser = self._parser
         parser.restart()
         parser.longest_head = exchange.terms.limits.head
-        self._exchange, self._is_closing, self._follows = exchange, close, follow
+        self._exchange, self._receiver, self._reader = exchange, receiver, receiver or exchange
+        self._is_head = receiver is not None and receiver.is_head
+        self._is_closing, self._follows = close or self._is_head, follow
         self._refusal = self._encoded = None
         self._tries = 0
         self._ended = asyncio.get_running_loop().create_future()
@@ -187,13 +231,15 @@ class WireConnection(asyncio.Protocol):
         try:
             reply = await self._ended
             encoded = self._encoded_body()
-            return reply if encoded is None else await encoded.read(exchange, self._now)
+            return reply if encoded is None else await self._decoded(encoded, self._reader)
         finally:
+            self._resume()
             if self._arrived:  # after the response: it is not that of the next request
                 self._is_closing = True
                 self._arrived.clear()
             self._read_frames()
             self._exchange = self._ended = self._encoded = self._reading = None
+            self._reader = self._receiver = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the transport (asyncio)."""
@@ -276,8 +322,11 @@ class WireConnection(asyncio.Protocol):
             if not parser.status:
                 return
             self._begin_response(exchange, at)
-        body = parser.take_body()
-        if self._encoded is not None:
+        body, reader = parser.take_body(), self._reader
+        assert reader is not None, "a request has been sent"
+        if self._receiver is not None:
+            self._pass_on(self._receiver, body, at)
+        elif self._encoded is not None:
             self._encoded.add(body, is_last=parser.complete)
         elif self._refusal is not None:
             self._refusal += body[: exchange.terms.limits.body - len(self._refusal)]
@@ -287,6 +336,62 @@ class WireConnection(asyncio.Protocol):
             self._end(exchange.finish())
         elif self._tries < _MOST_TRIES and ends_with_chunk(data, body):
             self._collect()
+
+    def _pass_on(self, receiver: ResponseReceiver, body: bytes, at: int) -> None:
+        """Give the receiver a part of the body, unless it has to be decoded or is a redirect."""
+        is_last = self._parser.complete or self._is_head
+        if self._is_followed():
+            if is_last:
+                self._end(None)
+        elif self._encoded is not None:
+            self._encoded.add(body, is_last=is_last)
+        elif (body and not receiver.received(body, at, is_last=is_last)) or is_last:
+            self._end(receiver.finish())
+        elif receiver.waits_for_room(self._resume):
+            self._pause()
+
+    def _pause(self) -> None:
+        """Read no more until the reader of the response has room."""
+        transport, exchange = self.transport, self._exchange
+        if not self._is_paused and self.is_open and transport is not None and exchange is not None:
+            self._is_paused = True
+            transport.pause_reading()
+            exchange.pause_reading()
+            asyncio.get_running_loop().call_later(LOOK_EVERY, self._look_for_room)
+
+    def _look_for_room(self) -> None:
+        """Read on if the reader was dropped, which calls nothing."""
+        receiver = self._receiver
+        if receiver is None or not receiver.waits_for_room(self._resume):
+            self._resume()
+        elif self._is_paused:
+            asyncio.get_running_loop().call_later(LOOK_EVERY, self._look_for_room)
+
+    def _resume(self) -> None:
+        if not self._is_paused:
+            return
+        self._is_paused = False
+        if self._exchange is not None:
+            self._exchange.resume_reading()
+        if self.transport is not None and self.is_open:
+            self.transport.resume_reading()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    async def _decoded(self, encoded: _EncodedBody, reader: ResponseReader) -> Reply:
+        """Read a body that has to be decoded, and return the reply."""
+        receiver = self._receiver
+        async for data in encoded.pieces():
+            if not reader.received(data, self._now()):
+                break
+            if receiver is not None and receiver.waits_for_room(self._resume):
+                self._pause()
+            if self._is_paused:
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
+            else:
+                await asyncio.sleep(0)  # other attempts go on
+        return reader.finish()
 
     def _collect(self) -> None:
         """Collect the pieces to come, as long as they have the form that is known by now."""
@@ -317,6 +422,9 @@ class WireConnection(asyncio.Protocol):
     def _begin_response(self, exchange: Exchange, at: int) -> None:
         status, headers = self._parser.status, _by_name(self._parser.headers)
         exchange.note_response(status, headers, at)
+        if self._receiver is not None:
+            self._begin_receiving(self._receiver, exchange)
+            return
         if of_status(status) != OK:
             self._refusal = bytearray()
             return
@@ -326,9 +434,25 @@ class WireConnection(asyncio.Protocol):
             self._encoded = _EncodedBody(status, self._parser.headers)
             self._end(None)
 
+    def _begin_receiving(self, receiver: ResponseReceiver, exchange: Exchange) -> None:
+        """Give the receiver the head of a response."""
+        if self._is_followed():
+            return
+        status, headers = self._parser.status, self._parser.headers
+        receiver.begin(httpx2.Response(status, headers=headers))
+        if is_encoded(exchange.response_headers):
+            self._encoded = _EncodedBody(status, headers)
+            self._end(None)
+
+    def _is_followed(self) -> bool:
+        """Return whether the response is a redirect that is followed."""
+        exchange = self._exchange
+        if not self._follows or exchange is None or self._parser.status not in _REDIRECTS:
+            return False
+        return "location" in exchange.response_headers
+
     def _refused(self, exchange: Exchange, body: bytearray) -> Reply | None:
-        moved = self._parser.status in _REDIRECTS and "location" in exchange.response_headers
-        return None if moved and self._follows else exchange.refused(bytes(body))
+        return None if self._is_followed() else exchange.refused(bytes(body))
 
     def _encoded_body(self) -> _EncodedBody | None:
         return self._encoded

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import httpx2
 import msgspec
 import openai
 import pytest
 
+from harness.client.async_responses import ArrivingBody, ArrivingPieces
 from harness.client.ended_attempts import FailedResponseError
 from harness.client.gateway import Gateway, passed_headers, path_below
 from harness.client.hosted_calls import PATH_EXTENSION
@@ -33,21 +35,25 @@ class Transport(httpx2.AsyncBaseTransport):
         return await self._respond(request)
 
 
-class Arriving(httpx2.AsyncByteStream):
+class Call:
+    """A call whose response arrives; it notes that it was closed."""
+
+    abandoned = False
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Arriving(ArrivingBody):
     """A body whose pieces arrive when the test puts them into `queue`: None ends it."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
-        self.closed = asyncio.Event()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (item := await self.queue.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
-            yield item
-
-    async def aclose(self) -> None:
-        self.closed.set()
+        call: Any = Call()
+        super().__init__(call, ArrivingPieces())
+        self.queue, self.closed = self.pieces, call.closed
 
 
 def whole(status: int = 200, body: bytes = b"{}", **headers: str) -> Respond:
@@ -58,7 +64,7 @@ def whole(status: int = 200, body: bytes = b"{}", **headers: str) -> Respond:
     return respond
 
 
-def arriving(body: httpx2.AsyncByteStream) -> Respond:
+def arriving(body: Arriving) -> Respond:
     async def respond(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
 
@@ -265,21 +271,24 @@ async def test_an_error_of_the_gateway_has_the_form_of_the_api() -> None:
     assert msgspec.json.decode(response.content)["error"]["message"].endswith("refused")
 
 
-class Endless(httpx2.AsyncByteStream):
+class Endless(Arriving):
     """A body of many large pieces that are always there; it counts those that are taken."""
 
     PIECE, COUNT = b"x" * 2**20, 64
 
     def __init__(self) -> None:
+        super().__init__()
         self.taken = 0
+        self.pieces.on_room = self.go_on
+        self.go_on()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for _ in range(self.COUNT):
+    def go_on(self) -> None:
+        """Put pieces until there is no room for more."""
+        while self.taken < self.COUNT and not self.pieces.is_full:
             self.taken += 1
-            yield self.PIECE
-
-    async def aclose(self) -> None:
-        pass
+            self.pieces.put_nowait(self.PIECE)
+            if self.taken == self.COUNT:
+                self.pieces.put_nowait(None)
 
 
 async def until_still(count: Callable[[], int]) -> int:
