@@ -21,6 +21,11 @@ RunCall = Callable[[ClientCall, Branch], Awaitable[Completion]]
 Spawn = Callable[[Coroutine[Any, Any, None], Branch], None]
 """Runs steps in a task of their own, which the cancellation of the branch ends."""
 
+TakeResult = Callable[[httpx2.Response | Exception | None], None]
+"""Takes the response to a request when it begins, or what was raised instead.
+
+None: there will be no result, because the event loop ends.
+"""
 
 MOST_WAITING = 1024 * 1024
 """Bytes of a response that wait for its reader; with more, no more is received meanwhile."""
@@ -91,6 +96,42 @@ class ArrivingBody(httpx2.AsyncByteStream):
         self._passed.abandoned = True
 
 
+def start_call(
+    call: ClientCall, run: RunCall, spawn: Spawn, take: TakeResult
+) -> Callable[[], None]:
+    """Start a call; return the function that cancels it, unless its response is complete."""
+    branch = Branch()
+
+    def hand_over(received: ReceivedResponse) -> PassedResponse:
+        pieces = ArrivingPieces()
+        passed = PassedResponse(pieces, received)
+        take(received.arriving(ArrivingBody(passed, pieces)))
+        return passed
+
+    def cancel() -> None:
+        if call.passed is None:
+            branch.cancel()
+        else:
+            call.passed.close()
+
+    call.hand_over = hand_over
+    spawn(_run(call, branch, take, run), branch)
+    return cancel
+
+
+async def _run(call: ClientCall, branch: Branch, take: TakeResult, run: RunCall) -> None:
+    result: httpx2.Response | Exception | None = None
+    try:
+        completion = await run(call, branch)
+        if call.passed is None:
+            result = call.result(completion)
+    except Exception as error:
+        result = error
+    finally:
+        if call.passed is None:
+            take(result)
+
+
 class _Answer:
     """The response that a caller waits for, or an error.
 
@@ -101,18 +142,13 @@ class _Answer:
         self.ready: asyncio.Future[None] = loop.create_future()
         self._given: list[httpx2.Response | Exception] = []
 
-    def give(self, result: httpx2.Response | Exception) -> None:
-        """Wake the caller; has no effect if it is gone or has been given something."""
-        if not self.ready.done():
+    def give(self, result: httpx2.Response | Exception | None) -> None:
+        """Wake the caller; has no effect if it is gone. None: there is no result."""
+        if result is None:
+            self.ready.cancel()
+        elif not self.ready.done():
             self._given.append(result)
             self.ready.set_result(None)
-
-    def hand_over(self, received: ReceivedResponse) -> PassedResponse:
-        """Give the caller a response that is still arriving."""
-        pieces = ArrivingPieces()
-        passed = PassedResponse(pieces, received)
-        self.give(received.arriving(ArrivingBody(passed, pieces)))
-        return passed
 
     async def taken(self) -> httpx2.Response:
         """Wait for the response and return it, or raise the error."""
@@ -128,25 +164,13 @@ async def respond(call: ClientCall, run: RunCall, spawn: Spawn) -> httpx2.Respon
 
     If the caller is cancelled, the attempts are too.
     """
-    branch, answer = Branch(), _Answer(asyncio.get_running_loop())
-    call.hand_over = answer.hand_over
-    spawn(_run(call, branch, answer, run), branch)
+    answer = _Answer(asyncio.get_running_loop())
+    cancel = start_call(call, run, spawn, answer.give)
     try:
         return await answer.taken()
     except asyncio.CancelledError:
-        branch.cancel()
+        cancel()
         raise
-
-
-async def _run(call: ClientCall, branch: Branch, answer: _Answer, run: RunCall) -> None:
-    try:
-        completion = await run(call, branch)
-        if call.passed is None:
-            answer.give(call.result(completion))
-    except Exception as error:
-        answer.give(error)
-    finally:
-        answer.ready.cancel()  # only if nothing was given: the loop is closing
 
 
 async def _wait_for_room(received: ReceivedResponse) -> None:

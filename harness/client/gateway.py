@@ -13,16 +13,17 @@ import hmac
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from contextlib import suppress
+from functools import lru_cache
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import unquote
 
 import httpx2
 import msgspec
 import openai
 
-from harness.client.async_responses import MOST_WAITING, ArrivingBody
+from harness.client.async_responses import MOST_WAITING, ArrivingBody, TakeResult
 from harness.client.ended_attempts import FailedResponseError
 from harness.client.hosted_calls import ARRIVAL_EXTENSION, PATH_EXTENSION, RefusedRequestError
 from harness.engine.branches import do_nothing
@@ -50,8 +51,19 @@ _OF_CONNECTION = frozenset(
 the harness keeps."""
 
 
+class StartCall(Protocol):
+    """Makes the calls of a gateway."""
+
+    def start(self, request: httpx2.Request, take: TakeResult, /) -> Callable[[], None]:
+        """Start the call of a request; return the function that cancels it.
+
+        `take` gets the result. Raises RefusedRequestError.
+        """
+        ...
+
+
 class Gateway:
-    """Answers requests with the responses of a transport. Use it as an async context manager.
+    """Answers requests with the responses to calls. Use it as an async context manager.
 
     A response is passed on as it arrives. A failure after its first byte closes the connection,
     where it does not end the response as the server has ended it. If a client disconnects, its
@@ -64,13 +76,13 @@ class Gateway:
 
     def __init__(
         self,
-        transport: httpx2.AsyncBaseTransport,
+        calls: StartCall,
         listener: socket.socket | None = None,
         token: str | None = None,
         now: ReadClock | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._transport = transport
+        self._calls = calls
         self._listener = listener
         self._port = 0
         self._token = secrets.token_urlsafe(24) if token is None else token
@@ -79,7 +91,8 @@ class Gateway:
         self._ends = False
         self.exhausted: BudgetExhaustedError | None = None
         self._connections: set[Connection] = set()
-        self._answering: set[asyncio.Task[None]] = set()
+        self._answering: set[_Answer] = set()
+        self._all_answered: asyncio.Event | None = None
         self._context = outside_hosted_code()
 
     @property
@@ -107,12 +120,10 @@ class Gateway:
     ) -> None:
         """Cancel all requests, and close all connections."""
         self._server.close()
-        for task in self._answering:
-            task.cancel()
+        for answer in list(self._answering):
+            answer.vanished()
         for connection in list(self._connections):
             connection.abort()
-        if self._answering:
-            await asyncio.wait(self._answering)
 
     def stop(self) -> int:
         """Accept no more requests, and return how many are in flight."""
@@ -122,8 +133,10 @@ class Gateway:
 
     async def drained(self, seconds: float) -> None:
         """Wait until no request is in flight, at most for some seconds."""
+        self._all_answered = asyncio.Event()
         if self._answering:
-            await asyncio.wait(self._answering, timeout=seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_answered.wait(), seconds)
 
     def _connection(self) -> Connection:
         return Connection(
@@ -150,42 +163,140 @@ class Gateway:
             reply.send(403, _JSON, _error_body(_used_up(self.exhausted)))
             return
         arrived = None if self._now is None else self._now()
-        steps = self._answer(request, below, reply, arrived)
-        task = self._context.run(self._loop.create_task, steps)
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
-        reply.on_close = partial(_cancel, task)
+        self._start(request, below, reply, arrived)
 
-    async def _answer(
+    def _start(
         self, request: HttpRequest, path: str, reply: HttpResponse, arrived: int | None
     ) -> None:
+        """Start the call of a request; the request is in flight until its response ends."""
+        answer = _Answer(reply, self._refused, self._answered)
+        self._answering.add(answer)
         try:
-            response = await self._transport.handle_async_request(
-                _forwarded(request, path, arrived)
-            )
+            forwarded = _forwarded(request, path, arrived)
+            cancel = self._context.run(self._calls.start, forwarded, answer.take)
         except httpx2.InvalidURL:
-            reply.send(400, _JSON, _error_body("invalid path"))
+            answer.refuse(400, "invalid path")
         except RefusedRequestError as error:
-            reply.send(400, _JSON, _error_body(str(error)))
-        except BudgetExhaustedError as error:
-            if self.exhausted is None:
-                self.exhausted = error
-                self._say(f"{_used_up(error)}; requests get 403 from now on")
-            reply.send(403, _JSON, _error_body(_used_up(error)))
-        except FailedResponseError as error:
-            if error.response is None:
-                reply.send(502, _JSON, _error_body(str(error)))
-            else:
-                await _pass_on(error.response, reply)
-        except (httpx2.TimeoutException, openai.APITimeoutError) as error:
-            reply.send(504, _JSON, _error_body(str(error)))
-        except (httpx2.RequestError, openai.APIConnectionError) as error:
-            reply.send(502, _JSON, _error_body(str(error)))
-        except Exception:
-            reply.cut()
-            raise
+            answer.refuse(400, str(error))
         else:
-            await _pass_on(response, reply)
+            answer.cancel = cancel
+            if answer in self._answering:
+                reply.on_close = answer.vanished
+
+    def _answered(self, answer: _Answer) -> None:
+        self._answering.discard(answer)
+        if not self._answering and self._all_answered is not None:
+            self._all_answered.set()
+
+    def _refused(self, error: BudgetExhaustedError) -> None:
+        """Note that the budget has refused a request."""
+        if self.exhausted is None:
+            self.exhausted = error
+            self._say(f"{_used_up(error)}; requests get 403 from now on")
+
+
+class _Answer:
+    """The answer to one request: an outlet that writes a response as it arrives.
+
+    `refused`: called with the refusal of the budget. `ended`: called once, at the end.
+    """
+
+    def __init__(
+        self,
+        reply: HttpResponse,
+        refused: Callable[[BudgetExhaustedError], None],
+        ended: Callable[[_Answer], None],
+    ) -> None:
+        self.on_room: Callable[[], None] = do_nothing
+        self.cancel: Callable[[], None] = do_nothing
+        self._reply = reply
+        self._refused = refused
+        self._ended = ended
+        self._body: ArrivingBody | None = None
+        self._is_over = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is written that the client has not read that no more should come."""
+        return self._reply.is_full
+
+    def take(self, result: httpx2.Response | Exception | None) -> None:
+        """Answer with a response, as it arrives, or with what was raised instead of it."""
+        if isinstance(result, BudgetExhaustedError):
+            self._refused(result)
+        if self._is_over:  # its client has disconnected
+            return
+        match result:
+            case httpx2.Response():
+                self._pass_on(result)
+            case None:
+                self.cut()
+            case BudgetExhaustedError():
+                self.refuse(403, _used_up(result))
+            case FailedResponseError() if result.response is not None:
+                self._pass_on(result.response)
+            case httpx2.TimeoutException() | openai.APITimeoutError():
+                self.refuse(504, str(result))
+            case httpx2.RequestError() | openai.APIConnectionError() | FailedResponseError():
+                self.refuse(502, str(result))
+            case _:
+                self.cut()
+                what = {"message": "a request has no answer", "exception": result}
+                asyncio.get_running_loop().call_exception_handler(what)
+
+    def put_nowait(self, item: bytes | Exception | None, /) -> None:
+        """Write bytes, or end the response as the server has ended it; nothing comes after that."""
+        if self._is_over:
+            return
+        if isinstance(item, bytes):
+            if item:
+                self._reply.write(item)
+        elif isinstance(item, Exception) and not _ends_as_received(item):
+            self.cut()
+        else:
+            self._reply.end()
+            self._finish()
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer with an error of the gateway."""
+        self._send(status, _JSON, _error_body(message))
+
+    def cut(self) -> None:
+        """Close the connection, unless the response has ended."""
+        if self._is_over:
+            return
+        self._reply.cut()
+        self._finish()
+
+    def vanished(self) -> None:
+        """Cancel the call: its client has disconnected."""
+        self.cancel()
+        self._finish()
+
+    def _pass_on(self, response: httpx2.Response) -> None:
+        status, headers = response.status_code, passed_headers(response.headers)
+        body = response.stream
+        if isinstance(body, httpx2.ByteStream):
+            self._send(status, headers, b"".join(body))
+            return
+        assert isinstance(body, ArrivingBody), "it is made for a program"
+        self._reply.begin(status, headers)
+        self._reply.on_room = self._go_on
+        self._body = body  # as dropping it would cancel the call
+        body.pieces.lead_to(self)
+
+    def _go_on(self) -> None:
+        self.on_room()
+
+    def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self._reply.send(status, headers, body)
+        self._finish()
+
+    def _finish(self) -> None:
+        self._is_over = True
+        self.cancel = self.on_room = do_nothing  # break the reference cycles
+        self._reply.on_room = self._body = None
+        self._ended(self)
 
 
 def path_below(path: str) -> str | None:
@@ -204,10 +315,6 @@ def path_below(path: str) -> str | None:
     return "/" + "/".join(filter(None, plain.split("/")))
 
 
-def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-
-
 def _used_up(error: BudgetExhaustedError) -> str:
     return f"budget.{error.refusal.limit} leaves no room for another request"
 
@@ -219,7 +326,7 @@ def _forwarded(request: HttpRequest, path: str, arrived: int | None) -> httpx2.R
         request.method,
         _url(path, request.query),
         headers=list(request.headers.items()),
-        content=request.body,
+        stream=httpx2.ByteStream(request.body),
         extensions={PATH_EXTENSION: path, **at},
     )
 
@@ -230,51 +337,9 @@ def _url(path: str, query: str) -> httpx2.URL:
     return httpx2.URL(f"http://{HOST}{path}?{query}" if query else f"http://{HOST}{path}")
 
 
-class _ReplyOutlet:
-    """Writes a response as it arrives, and ends it as the server has ended it. `done`: it has."""
-
-    def __init__(self, reply: HttpResponse) -> None:
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.on_room: Callable[[], None] = do_nothing
-        self._reply = reply
-        reply.on_room = lambda: self.on_room()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so much is written that the client has not read that no more should come."""
-        return self._reply.is_full
-
-    def put_nowait(self, item: bytes | Exception | None, /) -> None:
-        """Write bytes, or end the response."""
-        if isinstance(item, bytes):
-            if item:
-                self._reply.write(item)
-        elif not self.done.done():
-            is_whole = not isinstance(item, Exception) or _ends_as_received(item)
-            (self._reply.end if is_whole else self._reply.cut)()
-            self.done.set_result(None)
-
-
 def _ends_as_received(error: Exception) -> bool:
     """Return whether the program has got all that the server has sent before this error."""
     return isinstance(error, FailedResponseError) and error.response is not None
-
-
-async def _pass_on(response: httpx2.Response, reply: HttpResponse) -> None:
-    """Write a response as it arrives."""
-    status, headers = response.status_code, passed_headers(response.headers)
-    body = response.stream
-    if isinstance(body, httpx2.ByteStream):
-        reply.send(status, headers, b"".join(body))
-        return
-    assert isinstance(body, ArrivingBody)
-    reply.begin(status, headers)
-    outlet = _ReplyOutlet(reply)
-    try:
-        body.pieces.lead_to(outlet)
-        await outlet.done
-    finally:
-        await body.aclose()
 
 
 def passed_headers(headers: httpx2.Headers) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import httpx2
 import msgspec
 
-from harness.client.async_responses import respond
+from harness.client.async_responses import TakeResult, respond, start_call
 from harness.client.calls import ClientCall
 from harness.client.settings import with_timeout
 from harness.client.target_requests import CHAT_PATH
@@ -94,6 +94,13 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         call = self._call(request, content)
         await self._host.check()
         return await respond(call, self._run, self._host.spawn)
+
+    def start(self, request: httpx2.Request, take: TakeResult) -> Callable[[], None]:
+        """Start the call of a request; return the function that cancels it.
+
+        `take` gets the result. Raises RefusedRequestError.
+        """
+        return start_call(self._call(request, request.read()), self._run, self._host.spawn, take)
 
     def is_in_its_loop(self) -> bool:
         """Return whether the caller runs in the event loop of the workflow."""

@@ -145,6 +145,9 @@ def adapted_body(
 
     `model`: None to leave it. A body that is no JSON object stays as it is.
     """
+    changes = extra or settings.omit or settings.rename or settings.system != "message"
+    if model is None and not changes:
+        return body
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
