@@ -29,7 +29,13 @@ from harness.client.hosted_calls import ARRIVAL_EXTENSION, PATH_EXTENSION, Refus
 from harness.engine.branches import do_nothing
 from harness.engine.budget_gate import BudgetExhaustedError
 from harness.engine.hosting import outside_hosted_code
-from harness.network.http_server import Connection, HttpRequest, HttpResponse
+from harness.network.http_server import (
+    MOST_HEAD,
+    REQUEST_SECONDS,
+    Connection,
+    HttpRequest,
+    HttpResponse,
+)
 from harness.records.clock import ReadClock
 from harness.records.keys import is_phase_name
 from harness.transports.exchange import PHASE_HEADER
@@ -40,6 +46,12 @@ _BACKLOG = 1024
 """How many connections can wait until they are accepted."""
 _MOST_BODY = 64 * 1024 * 1024
 """Bytes of a request; images are sent in the body."""
+_UNREADABLE = {
+    400: "the request is not valid HTTP",
+    408: f"the request was not complete after {REQUEST_SECONDS:g} s",
+    413: f"the body of the request has more than {_MOST_BODY // 1024**2} MiB",
+    431: f"the headers of the request have more than {MOST_HEAD // 1024} KiB",
+}
 _JSON = {"content-type": "application/json"}
 _OF_CONNECTION = frozenset(
     {
@@ -140,8 +152,9 @@ class Gateway:
 
     def _connection(self) -> Connection:
         return Connection(
-            self._handle, self._connections, self._loop.call_later, _MOST_BODY, MOST_WAITING
-        )
+            self._handle, self._connections, self._loop.call_later, _MOST_BODY, MOST_WAITING,
+            _refusal,
+        )  # fmt: skip
 
     def _handle(self, request: HttpRequest, reply: HttpResponse) -> None:
         token, slash, path = request.path[1:].partition("/")
@@ -349,6 +362,11 @@ def passed_headers(headers: httpx2.Headers) -> Mapping[str, str]:
         for name, value in headers.items()
         if name not in _OF_CONNECTION and value.isascii() and value.isprintable()
     }
+
+
+def _refusal(status: int) -> bytes:
+    """Return the body of a response to a request that cannot be read."""
+    return _error_body(_UNREADABLE[status])
 
 
 def _error_body(message: str) -> bytes:

@@ -29,6 +29,12 @@ REQUEST_SECONDS = 30.0
 It counts from the connection or, for a later request, from its first byte.
 """
 
+_LINGER_SECONDS = 2.0
+"""How long the rest of a refused request is read and dropped.
+
+A connection that is closed with unread bytes is reset, and then its client may not get the answer.
+"""
+
 NO_LINGER = struct.pack("ii", 1, 0)
 """For SO_LINGER: closing the socket resets its connection."""
 
@@ -146,7 +152,8 @@ class Connection(asyncio.Protocol):
 
     `call_later`: of the event loop; without it, a request may take any time. `most_body`: the
     maximum size of a request body in bytes. `most_unread`: the written bytes that may wait for the
-    client before `is_full` is true; None for what the event loop chooses.
+    client before `is_full` is true; None for what the event loop chooses. `error_body`: returns the
+    body, in JSON, of a response that the connection makes itself; without it, they have none.
     """
 
     def __init__(
@@ -156,10 +163,12 @@ class Connection(asyncio.Protocol):
         call_later: CallLater | None = None,
         most_body: int = MOST_BODY,
         most_unread: int | None = None,
+        error_body: Callable[[int], bytes] | None = None,
     ) -> None:
         self._call_later = call_later
         self._most_body = most_body
         self._most_unread = most_unread
+        self._error_body = error_body
         self._timer: asyncio.TimerHandle | None = None
         self._head = 0  # bytes of an incomplete head
         self._is_complete, self._in_head = True, False
@@ -175,6 +184,7 @@ class Connection(asyncio.Protocol):
         self._size = 0
         self.for_control = False
         self.is_full = False
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store the transport (asyncio)."""
@@ -206,6 +216,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes; answer invalid HTTP with 400 (asyncio)."""
+        if self._is_refused:
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -219,7 +231,7 @@ class Connection(asyncio.Protocol):
         """Limit the size of a head that is not complete, and the time of its request."""
         if self._timer is None:
             self._set_timer()
-        if self._in_head:
+        if self._in_head and not self._is_refused:
             self._head += received
             if self._head > MOST_HEAD:
                 self._give_up(431)
@@ -258,6 +270,8 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Add a part of the body (httptools)."""
+        if self._is_refused:
+            return
         self._size += len(body)
         if self._size > self._most_body:
             self._give_up(413)
@@ -324,14 +338,24 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _next(self) -> None:
-        while self._waiting and self._reply is None and self._transport is not None:
+        while self._waiting and self._reply is None and not self._is_refused:
+            if self._transport is None:
+                return
             request, self._reply = self._waiting.popleft()
             self._handle(request, self._reply)
 
     def _give_up(self, status: int) -> None:
         self._cancel_timer()
         if self._reply is None:
-            self.write(_status_line(status) + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+            body = b"" if self._error_body is None else self._error_body(status)
+            kind = b"content-type: application/json\r\n" if body else b""
+            length = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+            self.write(_status_line(status) + kind + length + body)
+            if body and self._call_later is not None and self._transport is not None:
+                self._is_refused = True
+                self._transport.write_eof()
+                self._timer = self._call_later(_LINGER_SECONDS, self.close)
+                return
         self.close()
 
 

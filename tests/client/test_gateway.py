@@ -354,3 +354,33 @@ async def test_a_response_without_a_body_leaves_the_connection_usable(status: in
             assert head.startswith(f"HTTP/1.1 {status} ".encode())
             assert b"transfer-encoding" not in head
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        (b"no HTTP\r\n\r\n", 400, "not valid HTTP"),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 2**17, 431, "headers of the request"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 67108865\r\n\r\n", 413, "more than 64 MiB"),
+    ],
+    ids=["400", "431", "413"],
+)
+async def test_a_request_that_cannot_be_read_has_an_error_of_the_api(
+    sent: bytes, status: int, said: str
+) -> None:
+    async with asyncio.timeout(20), Gateway(Transport(whole())) as gateway:
+        port = int(gateway.url.split(":")[2].split("/")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        if status == 413:
+            piece = bytes(2**20)
+            with suppress(ConnectionError):
+                for _ in range(65):
+                    writer.write(piece)
+                    await writer.drain()
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    error = msgspec.json.decode(body)["error"]
+    assert error["type"] == "gateway_error"
+    assert said in error["message"]
