@@ -323,6 +323,10 @@ class ReceivedResponse:
 
     def finish(self) -> Reply:
         """Return the reply for a body that is complete or is not read further."""
+        reading = self.exchange.reading
+        is_ok = self.exchange.expired is None and (reading is None or reading.outcome == OK)
+        if self.passed is not None and is_ok:  # before the reply is made, which takes longer
+            self.passed.queue.put_nowait(None)
         if self.exchange.expired == CANCELLED and self._is_open():
             return self.exchange.reply(CANCELLED, UNWANTED)
         if self.exchange.reading is not None:
