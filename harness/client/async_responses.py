@@ -14,7 +14,7 @@ from harness.engine.branches import Branch, do_nothing
 from harness.engine.call import Completion
 from harness.engine.effects import Reply
 from harness.transports.exchange import is_encoded
-from harness.transports.wire_connection import LOOK_EVERY
+from harness.transports.wire_connection import ROOM_CHECK_SECONDS
 
 RunCall = Callable[[ClientCall, Branch], Awaitable[Completion]]
 """Runs the program of a call."""
@@ -178,7 +178,7 @@ async def _wait_for_room(received: ReceivedResponse) -> None:
     room = asyncio.Event()
     while received.waits_for_room(room.set):
         with received.exchange.reading_paused(), suppress(TimeoutError):
-            await asyncio.wait_for(room.wait(), LOOK_EVERY)
+            await asyncio.wait_for(room.wait(), ROOM_CHECK_SECONDS)
         room.clear()
 
 

@@ -24,7 +24,7 @@ streams in step, the median time to first token was 0.8 ms later with a millisec
 percentile 3 ms later with none."""
 _MOST_TRIES = 4
 """How often so few pieces are collected before a response is read one by one."""
-LOOK_EVERY = 0.1
+ROOM_CHECK_SECONDS = 0.1
 """Seconds between two looks whether a response that waits for its reader was dropped."""
 _NO_BODY = httpx2.ByteStream(b"")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -358,7 +358,7 @@ class WireConnection(asyncio.Protocol):
             self._is_paused = True
             transport.pause_reading()
             exchange.pause_reading()
-            asyncio.get_running_loop().call_later(LOOK_EVERY, self._look_for_room)
+            asyncio.get_running_loop().call_later(ROOM_CHECK_SECONDS, self._look_for_room)
 
     def _look_for_room(self) -> None:
         """Read on if the reader was dropped, which calls nothing."""
@@ -366,7 +366,7 @@ class WireConnection(asyncio.Protocol):
         if receiver is None or not receiver.waits_for_room(self._resume):
             self._resume()
         elif self._is_paused:
-            asyncio.get_running_loop().call_later(LOOK_EVERY, self._look_for_room)
+            asyncio.get_running_loop().call_later(ROOM_CHECK_SECONDS, self._look_for_room)
 
     def _resume(self) -> None:
         if not self._is_paused:

@@ -18,7 +18,7 @@ _MOST_REDIRECTS = 20
 _CHANGES_METHOD = frozenset({302, 303})
 """The redirects after which clients send GET; after 301 they do so instead of POST."""
 
-Message = Callable[[httpx2.URL], bytes]
+RequestBytes = Callable[[httpx2.URL], bytes]
 """Returns the whole request to a URL: its head and its body."""
 
 
@@ -44,7 +44,7 @@ class WireSender:
     async def send(
         self,
         request: httpx2.Request,
-        message: Message,
+        message: RequestBytes,
         exchange: Exchange,
         receiver: ResponseReceiver | None = None,
     ) -> Reply:
@@ -69,7 +69,7 @@ class WireSender:
     async def _send_once(
         self,
         request: httpx2.Request,
-        message: Message,
+        message: RequestBytes,
         exchange: Exchange,
         receiver: ResponseReceiver | None,
     ) -> Reply | None:
