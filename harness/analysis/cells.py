@@ -20,12 +20,12 @@ from harness.analysis.replay import TrialBounds
 from harness.analysis.selection import CellRecords
 from harness.analysis.significance import Successes
 from harness.analysis.statistics import Sample, Samples, describe, sample
-from harness.config.prices import Price, cost_of_counts, price_in
+from harness.config.prices import Price, cost_of_counts, cost_usd, price_in
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, FAILURES, OK, is_failure
 from harness.records.groups import TriedCall
 from harness.records.histogram import middle, named
-from harness.records.schema import CellInfo, Run, Trial, Workflow
+from harness.records.schema import CellInfo, Run, Tokens, Trial, Workflow
 from harness.store.column_values import ranges
 from harness.store.columns import ANOMALY_MARK, AttemptTable, CallTable
 from harness.store.compact_records import ABSENT
@@ -90,14 +90,28 @@ class CountingRules(NamedTuple):
             return None
         sent = attempts.column("sent")
         at = np.where((sent == ABSENT) | (sent == 0), attempts.column("ready"), sent)
-        read = reported(attempts, "input")
-        cached = np.minimum(reported(attempts, "cached"), read)
+        names = ("input", "cached", "output", "reasoning")
+        read, cached, written, reasoned = (reported(attempts, name) for name in names)
+        if price.varies:
+            rows = zip(
+                *(one.tolist() for one in (at, read, cached, written, reasoned)), strict=True
+            )
+            return np.array(
+                [
+                    cost_usd(
+                        price,
+                        Tokens(input=row[1], cached=row[2], output=row[3], reasoning=row[4]),
+                        self.epoch + row[0],
+                    )
+                    for row in rows
+                ],
+                np.float64,
+            )
+        cached, reasoned = np.minimum(cached, read), np.minimum(reasoned, written)
         factors: Any = 1.0
         if price.peak is not None:
             factors = np.array([price.factor(self.epoch + moment) for moment in at.tolist()])
-        costs: NDArray[np.float64] = cost_of_counts(
-            price, read, cached, reported(attempts, "output"), factors
-        )
+        costs: NDArray[np.float64] = cost_of_counts(price, read, cached, written, reasoned, factors)
         return costs
 
     def cost(self, attempts: AttemptTable) -> float | None:
@@ -466,9 +480,13 @@ def _shares(spent: dict[str, int]) -> TimeSpent | None:
 
 
 def wasted(cell: CellRecords) -> AttemptTable:
-    """Return the unused attempts: those that failed, and the later of two hedged successes."""
+    """Return the unused attempts.
+
+    These are those that failed, those of executions that were abandoned when the workflow ran
+    again, and the later of two hedged successes.
+    """
     spent = cell.spent
-    is_unused = ~spent.where("outcome", OK.__eq__)
+    is_unused = ~spent.where("outcome", OK.__eq__) | ~cell.groups.latest[spent.column("number")]
     hedges = spent.column("hedge") > 0
     if hedges.any():
         numbers = cell.groups.call_numbers(spent)

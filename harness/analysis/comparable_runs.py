@@ -10,6 +10,8 @@ from harness.analysis.cells import MeasuredCell
 from harness.analysis.lacking_records import lacking_records
 from harness.analysis.offered_load import schedule_fault
 from harness.analysis.selection import Dataset
+from harness.analysis.unpriced import unpriced_models, unpriced_text
+from harness.config.prices import price_text
 from harness.records.errors import InputError
 from harness.records.schema import Run
 from harness.records.settings import CLIENT_KEY, setting_of
@@ -71,6 +73,7 @@ def differences_of_runs(
             "include what the client takes"
         )
     every = list(pairs)
+    yield from _of_prices(base, new, every)
     yield from dict.fromkeys(text for pair in every for text in _noted(*pair))
     for which, side in (("first", 0), ("second", 1)):
         if fault := schedule_fault(pair[side].records for pair in every):
@@ -80,6 +83,21 @@ def differences_of_runs(
         for key in sorted(one.keys() | other.keys()):
             if one.get(key) != other.get(key):
                 yield f"{what}.{key} differs: {_short(one.get(key))} and {_short(other.get(key))}"
+
+
+def _of_prices(
+    base: Run, new: Run, pairs: Sequence[tuple[MeasuredCell, MeasuredCell]]
+) -> Iterable[str]:
+    for which, run, side in (("first", base, 0), ("second", new, 1)):
+        models = unpriced_models(run, [pair[side].records.info for pair in pairs])
+        if models:
+            yield unpriced_text(models, f"so no cost in the {which} run is compared")
+    for one, other in pairs:
+        prices = [side.rules.price for side in (one, other)]
+        if prices[0] != prices[1] and prices[0] is not None and prices[1] is not None:
+            texts = [price_text(price) for price in prices if price is not None]
+            yield f"prices differ: {texts[0]}, and {texts[1]}; so costs differ for the same tokens"
+            return
 
 
 def _noted(base: MeasuredCell, new: MeasuredCell) -> Iterable[str]:

@@ -33,6 +33,14 @@ from harness.analysis.cells import (
     time_spent_in,
     wanted,
 )
+from harness.analysis.costs import (
+    cost_of_success,
+    cost_of_workflow,
+    costs_of_success,
+    costs_of_workflow,
+    waste_of_workflow,
+    wastes_of_workflow,
+)
 from harness.analysis.model import Cell, Distribution, Figure, PhaseFigures
 from harness.analysis.offered_load import (
     configured_rate,
@@ -137,7 +145,7 @@ class ReportColumn(NamedTuple):
     part: str | None
 
 
-TerminalTable = Literal["speed", "trouble", "arrivals", "policies"]
+TerminalTable = Literal["speed", "trouble", "arrivals", "policies", "cost"]
 """The tables of the terminal that have columns of METRICS."""
 
 
@@ -417,12 +425,6 @@ def _amplifications(cell: MeasuredCell) -> ByRepeat:
     return {repeat: attempts.get(repeat, 0) / count for repeat, count in sorted(begun.items())}
 
 
-def _cost_of_success(cell: MeasuredCell) -> float | None:
-    cost = cell.rules.cost(cell.records.attempts)
-    successes = sum(map(cell.rules.is_success, cell.records.workflows))
-    return cost / successes if cost is not None and successes else None
-
-
 def _success_median(cell: MeasuredCell) -> Figure | None:
     """Return the median latency of the workflows that succeeded.
 
@@ -440,20 +442,6 @@ def _success_median(cell: MeasuredCell) -> Figure | None:
         return found
     figure = over_repeats(float(np.median(one.values)) for one in samples.values())
     return None if figure is None else Figure(value=figure.value)
-
-
-def _costs_of_success(cell: MeasuredCell) -> ByRepeat:
-    """Return the USD a success in each repeat; nothing when any repeat had no success."""
-    workflows, rules = cell.records.workflows, cell.rules
-    successes = Counter(one.repeat for one in workflows if rules.is_success(one))
-    costs = rules.costs(cell.records.attempts)
-    if costs is None or {workflow.repeat for workflow in workflows} != successes.keys():
-        return {}
-    rows = rows_by(cell.records.attempts.column("repeat"))
-    return {
-        repeat: math.fsum(costs[rows.get(repeat, [])].tolist()) / successes[repeat]
-        for repeat in dict.fromkeys(workflow.repeat for workflow in workflows)
-    }
 
 
 def _ended(outcome: str) -> Plain:
@@ -530,14 +518,32 @@ METRICS: tuple[Metric, ...] = (
            terminal=(TerminalColumn("policies", ("wasted", "tokens"), optional=True),)),
     Metric("tokens.unreported", "responses without usage", _tokens("unreported"), "count"),
     Metric("cost_usd", "cost", Plain(lambda cell: cell.rules.cost(cell.records.spent)), "USD",
-           report={"tokens": "cost"}),
+           report={"tokens": "cost", "policies": "cost"},
+           terminal=(TerminalColumn("cost", ("", "USD"), optional=True),),
+           definition="Of the tokens of every attempt, at the price when the run began. Cached "
+           "input and reasoning have prices of their own where the provider has them."),
     Metric("wasted_usd", "wasted money", Plain(lambda cell: cell.rules.cost(cell.unused)), "USD",
-           report={"policies": "wasted money"},
-           terminal=(TerminalColumn("policies", ("wasted", "USD"), optional=True),)),
+           report={"tokens": "of it wasted", "policies": "wasted money"},
+           terminal=(TerminalColumn("cost", ("of it", "wasted"), optional=True),
+                     TerminalColumn("policies", ("wasted", "USD"), optional=True)),
+           definition="The part of the cost of attempts whose response was not used: failed ones, "
+           "those of abandoned executions, and the later of two hedged ones."),
+    Metric("cost_per_workflow_usd", "cost of a workflow",
+           Plain(cost_of_workflow, costs_of_workflow), "USD", "higher",
+           compared=(Compared("cost_per_workflow", shown=5),),
+           report={"tokens": "cost a workflow"},
+           terminal=(TerminalColumn("cost", ("USD a", "workflow"), optional=True),)),
+    Metric("wasted_per_workflow_usd", "wasted money of a workflow",
+           Plain(waste_of_workflow, wastes_of_workflow), "USD", "higher",
+           compared=(Compared("wasted_per_workflow", shown=6),),
+           report={"tokens": "wasted a workflow"},
+           terminal=(TerminalColumn("cost", ("wasted a", "workflow"), optional=True),)),
     Metric("cost_per_successful_workflow_usd", "cost of a successful workflow",
-           Plain(_cost_of_success, _costs_of_success), "USD", "higher",
+           Plain(cost_of_success, costs_of_success), "USD", "higher",
            compared=(Compared("cost_per_successful_workflow", shown=4),),
-           report={"tokens": "cost a success"}),
+           report={"tokens": "cost a success", "policies": "cost a success"},
+           terminal=(TerminalColumn("cost", ("USD a", "success"), optional=True),
+                     TerminalColumn("policies", ("USD a", "success"), optional=True))),
     Metric("makespan_s", "makespan", OverRepeats(lambda cell: cell.makespans), "s", "higher",
            compared=(Compared("makespan", shown=1),),
            report={"speed": "makespan", "policies": "makespan"},

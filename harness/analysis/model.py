@@ -183,8 +183,10 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     it out where one of the two lost too much work.
     `critical_path_bound_s` is the geometric mean over repeats. `calls_lost` is the share (0 to 1)
     of calls that failed. `bursts`: of failures, None where there can be none; below 10 no figure
-    has bounds. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of the failed
-    ones among them, the cost of a success of those that count; None without a price.
+    has bounds. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of those whose
+    response was not used: failed ones, and the later of two hedged ones. Both are also given for
+    each workflow that ended. The cost of a success is of the attempts that count. None without a
+    price.
     `client_cpu_per_attempt_s`: of the client's process, over all attempts of a trial; None in
     virtual time.
     `slo`: whether the success rate is proven to meet the SLO, or not to (see `proofs`).
@@ -236,6 +238,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tokens: TokenCounts
     cost_usd: UsdUnit[float | None]
     wasted_usd: UsdUnit[float | None]
+    cost_per_workflow_usd: UsdUnit[float | None] = None
+    wasted_per_workflow_usd: UsdUnit[float | None] = None
     cost_per_successful_workflow_usd: UsdUnit[float | None]
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
     slo: Literal["proven", "open", "broken"] = "open"
@@ -524,6 +528,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     by the model that they name, for each requested model with several. `tune`: of a tune, what it
     did and what it cost. `clients`: the different values of `endpoint.client`. `runs_commands`: a
     workflow was a process of a command. `serves_requests`: a workflow was a request to a gateway.
+    `unpriced`: the models that may cost money and have no price.
     """
 
     schema: SchemaVersion[int]
@@ -557,6 +562,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     clients: tuple[str, ...] = ("openai",)
     runs_commands: bool = False
     serves_requests: bool = False
+    unpriced: tuple[str, ...] = ()
 
     @property
     def has_simulator(self) -> bool:

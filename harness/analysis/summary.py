@@ -22,6 +22,7 @@ from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.server_texts import messages_by_outcome, models_that_answered
 from harness.analysis.settings import policy_of, runs_command, runs_user_code
 from harness.analysis.tune_summary import tune_summary
+from harness.analysis.unpriced import unpriced_models
 from harness.analysis.verdict import VIRTUAL_VERDICT, judge
 from harness.analysis.workflow_failures import workflow_failures
 from harness.records.schema import Run
@@ -85,6 +86,7 @@ def summarise(records: Records) -> Summary:
         clients=clients_of(run),
         runs_commands=runs_command(run.scenario),
         serves_requests=run.serves_requests,
+        unpriced=unpriced_models(run),
     )
 
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from harness.config.prices import price_of
+from harness.config.model_prices import price_of
+from harness.config.prices import Price
 from harness.config.request_settings import has_variable
 from harness.records.settings import join_key, split_key
 
@@ -47,7 +48,7 @@ def drop_former_endpoint(
     `values`: the scenario as TOML has it, which is changed. `overrides`: what the user sets
     besides. Returns the dotted keys that were removed and not replaced.
     """
-    keeps_price = price_of(own.model, own.base_url) is not None or any(
+    keeps_price = isinstance(price_of(own.model, own.base_url), Price) or any(
         override.startswith("endpoint.price") for override in overrides
     )
     unusable = list(_unusable(values, keeps_price, own.key_variable is not None))

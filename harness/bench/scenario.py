@@ -27,10 +27,10 @@ from harness.analysis.looks import FEWEST_REPEATS, Looks, growing_looks, one_loo
 from harness.analysis.question import MEASURING, Question
 from harness.bench.swept_values import PermitsValue, different_values
 from harness.bench.tune_section import Tune
-from harness.config.budget import PRICE_WAY_OUT, Budget, check_budget
+from harness.config.budget import Budget, check_budget
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
 from harness.config.load import LIVE_WARMUP_CALLS, Load
-from harness.config.prices import Price
+from harness.config.prices import PRICE_WAY_OUT, Price
 from harness.config.tables import Duration, SettingError, nearest, unknown
 from harness.config.timeouts import Timeouts
 from harness.endpoints.registry import Endpoint

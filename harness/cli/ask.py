@@ -145,7 +145,7 @@ def _facts(scenario: Scenario, answered: Answered) -> Iterable[str]:
     if usd is not None:
         yield f"{usd:.6f} USD"
     elif facts.may_cost:
-        yield "price not known"
+        yield facts.no_price
     yield from (
         f"the server deviates from the API: {name} ({ANOMALIES[name]})" for name in reply.anomalies
     )

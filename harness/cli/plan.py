@@ -13,7 +13,7 @@ from harness.analysis.settings import permits_setting, swept_keys
 from harness.bench.cells import endpoint_headings, expand, scenarios_by_cell
 from harness.bench.estimate import Estimate, estimate, short_budgets
 from harness.bench.scenario import DEFAULT_MAX_REPEATS, Scenario, cell_scenario, swept_options
-from harness.config.prices import Price
+from harness.config.prices import price_text
 from harness.endpoints.section import SecondsRange
 from harness.records.errors import InputError, PreflightError
 from harness.records.schema import PhaseInfo
@@ -176,7 +176,7 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
 
 def _limits(scenario: Scenario) -> Iterator[tuple[str, str]]:
     own = (mine.price for mine in scenarios_by_cell(scenario).values())
-    prices = dict.fromkeys(_price(price) for price in own if price is not None)
+    prices = dict.fromkeys(price_text(price) for price in own if price is not None)
     if prices:
         yield "price", "; ".join(prices)
     yield "budget", _budget(scenario)
@@ -249,15 +249,6 @@ def _paid(scenario: Scenario) -> list[str]:
     """Return the headings of the endpoints whose requests can cost money."""
     every = (mine.endpoint.facts for mine in scenarios_by_cell(scenario).values())
     return list(dict.fromkeys(facts.heading for facts in every if facts.may_cost))
-
-
-def _price(price: Price) -> str:
-    date = f", {price.date}" if price.date else ""
-    peak = f", times {price.peak.factor:g} at peak hours (included above)" if price.peak else ""
-    return (
-        f"USD per million tokens: {price.input:g} input, {price.cached:g} cached, "
-        f"{price.output:g} output{peak} ({price.source}{date})"
-    )
 
 
 def _budget(scenario: Scenario) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.parse import urlsplit
 
 BASE_URL_EXPECTED = 'must be a URL such as "https://api.example.com/v1"'
@@ -15,6 +16,23 @@ def is_base_url(text: str) -> bool:
     except ValueError:
         return False
     return usable and text.isprintable() and " " not in text
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Return whether the host of a URL is this machine, whose requests cost no money."""
+    host = urlsplit(url).hostname or ""
+    if is_ip_address(host):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def is_ip_address(host: str) -> bool:
+    """Return whether a host is given as an address and not as a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def may_hold_secret(text: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from harness.config.config_base import Count, Section
-from harness.config.prices import Price
+from harness.config.prices import PRICE_WAY_OUT, Price
 from harness.config.tables import Duration, SettingError
 
 _UNBOUND = ("max_tokens", "max_completion_tokens", "n", "best_of")
@@ -54,11 +54,19 @@ class OwnPrice(Section):
     """USD per million output tokens, reasoning included."""
     cached: NonNegative | None = None
     """USD per million input tokens from the prompt cache; as `input` if absent."""
+    reasoning: NonNegative | None = None
+    """USD per million output tokens that are reasoning; as `output` if absent."""
 
     def as_price(self) -> Price:
         """Return the Price of this section."""
         cached = self.input if self.cached is None else self.cached
-        return Price(input=self.input, cached=cached, output=self.output, source="the scenario")
+        return Price(
+            input=self.input,
+            cached=cached,
+            output=self.output,
+            reasoning=self.reasoning,
+            source="the scenario",
+        )
 
 
 def check_budget(
@@ -99,6 +107,3 @@ def check_budget(
         else:
             continue
         raise SettingError(problem, "budget", name, value=limit)
-
-
-PRICE_WAY_OUT = "give [endpoint.price] with input and output, USD per million tokens"

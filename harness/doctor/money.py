@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.config.prices import price_text
 from harness.doctor.findings import Examined, Found, ok, skipped
 
 OLDEST_PRICE = 90
@@ -32,7 +33,7 @@ def check_prices(examined: Examined) -> Found:
         price = mine.price
         if price is None:
             return Found(
-                "warning", f"the price of {mine.endpoint.model} is not known",
+                "warning", mine.endpoint.facts.no_price.partition(";")[0],
                 "add [endpoint.price] with input and output, USD per million tokens",
             )  # fmt: skip
         if price.date is not None and (examined.today - price.date).days > OLDEST_PRICE:
@@ -41,4 +42,4 @@ def check_prices(examined: Examined) -> Found:
                 f"the price of {mine.endpoint.model} was read on {price.date}",
                 "compare it with the provider's list, and write it into [endpoint.price]",
             )
-    return ok("known")
+    return ok("; ".join(dict.fromkeys(price_text(mine.price) for mine in paid if mine.price)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import re
 import socket
@@ -15,11 +14,17 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from harness.config.base_url import BASE_URL_EXPECTED, is_base_url, may_hold_secret
-from harness.config.budget import PRICE_WAY_OUT, OwnPrice
+from harness.config.base_url import (
+    BASE_URL_EXPECTED,
+    is_base_url,
+    is_on_this_machine,
+    may_hold_secret,
+)
+from harness.config.budget import OwnPrice
 from harness.config.config_base import Text
+from harness.config.model_prices import NoPrice, price_of
 from harness.config.network import environment_proxy
-from harness.config.prices import Price, price_of
+from harness.config.prices import PRICE_WAY_OUT, Price
 from harness.config.request_settings import (
     AuthText,
     Headers,
@@ -104,7 +109,9 @@ class OpenAIEndpoint(RealModelSection):
     settle: Delay = 0.0
     """The pause between two trials."""
     price: OwnPrice | None = None
-    """The price of tokens; that of the shipped price list if absent."""
+    """The price of tokens. If absent, that of the package genai-prices, or none for a model that
+    it does not have; see docs/cost.md.
+    """
     auth: AuthText = "bearer"
     """How the API key is sent. `bearer`: in `Authorization`. `header:NAME`: in the header NAME, as
     it is. `none`: not at all.
@@ -154,15 +161,16 @@ class OpenAIEndpoint(RealModelSection):
 
     @property
     def facts(self) -> EndpointFacts:
-        """Return the facts; the price is that of the scenario, or of the price list."""
-        price = self.price.as_price() if self.price else price_of(self.model, self.base_url)
+        """Return the facts; the price is that of the scenario, or of a price list."""
+        found = self.price.as_price() if self.price else self._listed_price()
+        price = None if isinstance(found, NoPrice) else found
         no_variable = "none: name its variable in endpoint.api_key_env"
         return EndpointFacts(
             heading=f"{self.model} at {self.base_url}",
             key_variable=self.api_key_env,
             key_advice=self.api_key_env or no_variable,
             price=price,
-            no_price=f"the price is not known; {PRICE_WAY_OUT}",
+            no_price=_no_price(self.model, found),
             may_cost=_may_cost(self.base_url, price),
             settle=self.settle,
             call_seconds=SecondsRange(10.0, 60.0),  # of a reasoning model of a large provider
@@ -186,6 +194,12 @@ class OpenAIEndpoint(RealModelSection):
             own_server=False,
             metrics=self.metrics_url is not None,
         )
+
+    def _listed_price(self) -> Price | NoPrice:
+        tier = self.extra_body.get("service_tier")
+        if any("service_tier" in body for body in self.extra_body_by_phase.values()):
+            return NoPrice("service_tier differs between phases")
+        return price_of(self.model, self.base_url, tier if isinstance(tier, str) else None)
 
     @contextmanager
     def server(self, api_key: str, seed: int, log: Path) -> Iterator[EndpointServer]:
@@ -245,10 +259,10 @@ def _may_cost(base_url: str, price: Price | None) -> bool:
     """Return whether requests may cost money: not on this machine, nor if the price is 0."""
     if price is not None and price.input == price.cached == price.output == 0:
         return False
-    host = urlsplit(base_url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return False
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return True
+    return not is_on_this_machine(base_url)
+
+
+def _no_price(model: str, found: Price | NoPrice) -> str:
+    if isinstance(found, Price):
+        return ""
+    return f"no price for {model}: {found.why}; {PRICE_WAY_OUT}"

@@ -60,17 +60,18 @@ class EndpointFacts(NamedTuple):
     """The differences between endpoints.
 
     `heading`: its name, before a run and in the report. `price`: None if it is unknown; `no_price`
-    then says why. `may_cost`: whether to ask before a run. `call_seconds`: the assumed duration of
-    a call, if it is not simulated. `nonce`: prompts begin with a nonce, so that no prompt cache
-    contains them. `own_server`: the run starts it, so no proxy is used. `simulation`: None for a
-    real model. `time_scale`: how many real seconds a scenario second lasts; 1 for a real model.
-    `key_variable`: the environment variable of the API key, None without a key; `key_advice`: what
-    to check if the key is refused. `settle`: scenario seconds between two trials. `connect_floor`:
-    the minimum of real seconds for connecting. `json_mode`: it can be asked for a JSON object.
-    `extra_body`: fields of the bodies of all requests; `extra_body_by_phase`: of phases, by the
-    setting of the phase. `request`: how requests differ otherwise. `reuse_connections`: a
-    connection can serve several requests. `packages`: distributions whose versions are recorded.
-    `reading`: how responses are read. `metrics`: its server has a `metrics_url`.
+    then names the model and says why. `may_cost`: whether to ask before a run. `call_seconds`: the
+    assumed duration of a call, if it is not simulated. `nonce`: prompts begin with a nonce, so that
+    no prompt cache contains them. `own_server`: the run starts it, so no proxy is used.
+    `simulation`: None for a real model. `time_scale`: how many real seconds a scenario second
+    lasts; 1 for a real model. `key_variable`: the environment variable of the API key, None without
+    a key; `key_advice`: what to check if the key is refused. `settle`: scenario seconds between two
+    trials. `connect_floor`: the minimum of real seconds for connecting. `json_mode`: it can be
+    asked for a JSON object. `extra_body`: fields of the bodies of all requests;
+    `extra_body_by_phase`: of phases, by the setting of the phase. `request`: how requests differ
+    otherwise. `reuse_connections`: a connection can serve several requests. `packages`:
+    distributions whose versions are recorded. `reading`: how responses are read. `metrics`: its
+    server has a `metrics_url`.
     """
 
     heading: str

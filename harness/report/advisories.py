@@ -7,6 +7,7 @@ from operator import itemgetter
 
 from harness.analysis.cells import FEWEST_BURSTS
 from harness.analysis.model import Summary
+from harness.analysis.unpriced import unpriced_text
 from harness.records.failures import advice_for
 from harness.report.anomalies import anomaly_warning
 from harness.report.failures import most_frequent_failure_in
@@ -45,6 +46,7 @@ def warnings_of(summary: Summary) -> list[str]:
     return [
         *_of_run(summary),
         *_of_models(summary),
+        *_of_prices(summary),
         *_of_lost_connections(summary),
         *_of_cold_start(summary),
         *_of_workflows(summary),
@@ -96,6 +98,11 @@ def _of_models(summary: Summary) -> Iterator[str]:
             f"requests for {model} were answered by {' and '.join(named[:MOST_MODELS])}, so not "
             "all results are of one model; name a fixed version in endpoint.model."
         )
+
+
+def _of_prices(summary: Summary) -> Iterator[str]:
+    if summary.unpriced:
+        yield f"{unpriced_text(summary.unpriced)}."
 
 
 def _of_lost_connections(summary: Summary) -> Iterator[str]:

@@ -173,6 +173,8 @@ def screen_columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column
     more.append(Column("makespan\nseconds", "", [in_seconds(c.makespan_s, summary) for c in cells]))
     wasted = [cell.tokens.wasted for cell in cells]
     more += [Column("wasted\ntokens", "", wasted, short_count)] if any(wasted) else []
+    lost = [cell.wasted_usd for cell in cells]
+    more += [Column("wasted\nUSD", "", lost)] if any(lost) else []
     return needed, more
 
 

@@ -83,6 +83,10 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
             if part != "client_wait"  # part of `other` here
         ]
         write(*_table([parts], cells, summary, width))
+    if any(cell.cost_usd is not None for cell in cells):
+        paid = "Cost, SIMULATED: nobody pays it" if summary.has_simulator else "Cost"
+        write("", Text(paid, style="bold"))
+        write(*_table([terminal_table("cost", cells, summary)], cells, summary, width))
     if len({cell.retry for cell in cells}) > 1:
         beside = side_by_side(cells)
         write("", Text("Cost of each retry policy", style="bold"))

@@ -33,7 +33,7 @@ _KEPT = ("model", "stream")
 """Keys of `[endpoint]` that a prediction takes from the run."""
 _CHANGED = ("override", "faults", "stream", "price")
 """Keys of `[endpoint]` that a prediction can change. The others name the provider."""
-_PRICES = ("input", "cached", "output")
+_PRICES = ("input", "cached", "output", "reasoning")
 _REFUSED: Mapping[tuple[str, ...], str] = {
     ("budget",): "a prediction sends nothing and has no budget; leave it out",
     ("records",): "a prediction leaves no records; leave it out",
@@ -96,7 +96,7 @@ def at_twin(
     endpoint["stream"] = values["endpoint"].get("stream", True)
     endpoint |= {"kind": "simulated", "time": "virtual"}
     if price is not None:
-        endpoint["price"] = {name: price[name] for name in _PRICES}
+        endpoint["price"] = {name: price[name] for name in _PRICES if price.get(name) is not None}
     moved = {**values, "endpoint": endpoint, "budget": {}, "records": "summary"}
     moved["transcripts"] = False
     sweep = dict(values["sweep"])
@@ -175,7 +175,7 @@ def _price(price: dict[str, Any] | None, of: Run) -> dict[str, Any] | None:
     """Return the price of a scenario, or that of the run if it is the same: that has its peaks."""
     if price is None or of.price is None:
         return price
-    return of.price if all(price[name] == of.price[name] for name in _PRICES) else price
+    return of.price if all(price.get(name) == of.price.get(name) for name in _PRICES) else price
 
 
 def play_at_twin(

@@ -1,4 +1,4 @@
-"""The price list and the costs that are reckoned from it."""
+"""The shipped price list and the calculation of costs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config.prices import Peak, Price, cost_usd, price_of, worst_usd
+from harness.config.prices import (
+    DailyRates,
+    Peak,
+    Price,
+    SizeTier,
+    cost_usd,
+    price_text,
+    shipped_price,
+    worst_usd,
+)
 from harness.records.schema import Tokens
 
 DEEPSEEK = "https://api.deepseek.com"
@@ -22,8 +31,8 @@ def at(text: str) -> int:
 
 
 def test_the_list_knows_the_models_of_deepseek_at_its_own_address() -> None:
-    flash = price_of("deepseek-flash", DEEPSEEK)
-    pro = price_of("deepseek-v4-pro", f"{DEEPSEEK}/v1")
+    flash = shipped_price("deepseek-flash", DEEPSEEK)
+    pro = shipped_price("deepseek-v4-pro", f"{DEEPSEEK}/v1")
     assert flash is not None
     assert pro is not None
     assert (flash.cached, flash.input, flash.output) == (0.003, 0.15, 0.60)
@@ -42,7 +51,7 @@ def test_the_list_knows_the_models_of_deepseek_at_its_own_address() -> None:
     ],
 )
 def test_a_model_has_no_price_where_the_list_does_not_name_it(model: str, base_url: str) -> None:
-    assert price_of(model, base_url) is None
+    assert shipped_price(model, base_url) is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +74,7 @@ def test_the_peak_begins_and_ends_on_the_hour_and_only_on_its_days(
 
 
 def test_the_shipped_peak_leaves_the_weekend_out() -> None:
-    flash = price_of("deepseek-flash", DEEPSEEK)
+    flash = shipped_price("deepseek-flash", DEEPSEEK)
     assert flash is not None
     assert flash.factor(at("2026-11-20T07:00:00")) == 2.0
     assert flash.factor(at("2026-11-21T07:00:00")) == 1.0
@@ -98,8 +107,62 @@ def test_no_cost_is_above_the_worst_of_its_tokens(
     assert 0 <= cost <= worst_usd(price, read, output) * (1 + 1e-12)
 
 
+VARYING = Price(
+    input=2.0,
+    cached=0.5,
+    output=8.0,
+    reasoning=3.0,
+    source="made up",
+    tiers=(SizeTier(input=4.0, cached=1.0, output=12.0, above=1000),),
+    daily=(DailyRates(input=1.0, cached=0.25, output=4.0, start=0, end=90),),
+)
+
+
+@pytest.mark.parametrize(
+    ("read", "moment", "usd"),
+    [
+        # 900 new x 2 + 100 cached x 0.5 + 150 output x 8 + 50 reasoning x 3, per million
+        (1000, "2026-11-16T12:00:00", 3200e-6),
+        # above 1,000: 901 x 4 + 100 x 1 + 200 x 12
+        (1001, "2026-11-16T12:00:00", 6104e-6),
+        # before 01:30: 900 x 1 + 100 x 0.25 + 200 x 4
+        (1000, "2026-11-16T01:29:59", 1725e-6),
+        (1000, "2026-11-16T01:30:00", 3200e-6),
+        # those hours have no other size
+        (1001, "2026-11-16T00:00:00", 1726e-6),
+    ],
+)
+def test_rates_follow_the_size_of_a_request_and_its_time(
+    read: int, moment: str, usd: float
+) -> None:
+    tokens = Tokens(input=read, cached=100, output=200, reasoning=50)
+    assert cost_usd(VARYING, tokens, at(moment)) == pytest.approx(usd, rel=1e-12)
+
+
+@given(COUNT, COUNT, COUNT, COUNT, st.integers(0, 2 * 10**18))
+def test_the_worst_cost_covers_every_size_and_time(
+    read: int, hits: int, output: int, thought: int, moment: int
+) -> None:
+    tokens = Tokens(input=read, cached=hits, output=output, reasoning=thought)
+    assert cost_usd(VARYING, tokens, moment) <= worst_usd(VARYING, read, output) * (1 + 1e-12)
+    assert worst_usd(VARYING, read, output) <= worst_usd(VARYING, read + 1, output)
+
+
+def test_a_price_in_words_has_every_size_and_time() -> None:
+    assert price_text(VARYING) == (
+        "USD per million tokens: 2 input, 0.5 cached, 8 output, 3 reasoning; above 1,000 input "
+        "tokens 4 input, 1 cached, 12 output; 00:00 to 01:30 UTC 1 input, 0.25 cached, 4 output "
+        "(made up)"
+    )
+
+
+def test_a_price_with_sizes_and_times_comes_back_from_json() -> None:
+    plain = msgspec.json.decode(msgspec.json.encode(VARYING.as_dict()))
+    assert msgspec.convert(plain, Price) == VARYING
+
+
 def test_a_price_comes_back_from_json_as_it_was() -> None:
-    flash = price_of("deepseek-flash", DEEPSEEK)
+    flash = shipped_price("deepseek-flash", DEEPSEEK)
     assert flash is not None
     plain = msgspec.json.decode(msgspec.json.encode(flash.as_dict()))
     assert msgspec.convert(plain, Price) == flash

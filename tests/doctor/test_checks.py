@@ -124,7 +124,7 @@ CASES: list[tuple[str, str, str, Sections, Sections]] = [
     ("budget", "failure", "nothing limits",
      {"endpoint": live(base_url="https://api.example.com/v1")},
      {"endpoint": live(base_url="https://api.example.com/v1"), "budget": {"attempts": 50}}),
-    ("prices", "warning", "is not known",
+    ("prices", "warning", "no price for m: api.example.com is of no provider",
      {"endpoint": {**live(base_url="https://api.example.com/v1"), "price": None}},
      {"endpoint": live(base_url="https://api.example.com/v1")}),
     ("key", "failure", "OWN_KEY: not set",
@@ -247,7 +247,7 @@ def test_an_old_price(here: Path, find: Any, monkeypatch: pytest.MonkeyPatch) ->
     def priced(days: int) -> None:
         date = datetime.now(UTC).date() - timedelta(days)
         price = Price(input=1, cached=1, output=2, source="list", date=date)
-        monkeypatch.setattr("harness.endpoints.openai.price_of", lambda model, url: price)
+        monkeypatch.setattr("harness.endpoints.openai.price_of", lambda model, url, tier: price)
 
     endpoint = {"kind": "openai", "base_url": "https://api.example.com/v1", "model": "m"}
     file = write(here, endpoint)
@@ -450,7 +450,6 @@ def test_a_policy_that_retries_what_no_retry_heals(
 
 DELIBERATE = {
     ("azure", "prices"),  # the name of the deployment says nothing about the model
-    ("openrouter", "prices"),
     ("rate-limited", "attempts"),  # a policy that never gives up, as an example
     ("rate-limited", "pauses"),
     ("retry-storm", "jitter"),  # a storm is what it shows

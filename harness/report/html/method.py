@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from harness.analysis.metrics import METRICS
 from harness.analysis.model import Spread, Summary
 from harness.analysis.server_load import server_loads
 from harness.analysis.settings import swept_keys
+from harness.config.prices import PRICE_WAY_OUT, Price, price_text
 from harness.records.clock import SECOND
 from harness.records.schema import Run
 from harness.records.settings import split_key, value_text
@@ -153,7 +156,12 @@ def environment(run: Run) -> Definitions:
         told.append((key.key, "; ".join(key.legend() or map(value_text, key.values))))
     for name, price in by_endpoint(run, run.cell_price).items():
         if price is not None:
-            told.append((f"price, {name}" if name else "price", _price(price)))
+            text = price_text(msgspec.convert(price, Price))
+        elif run.simulated:
+            continue
+        else:
+            text = f"none, so no cost is known; {PRICE_WAY_OUT}"
+        told.append((f"price, {name}" if name else "price", text))
     return tuple(told)
 
 
@@ -171,12 +179,6 @@ def profile_text(run: Run) -> str | None:
         return None
     profiles = by_endpoint(run, run.cell_profile)
     return as_json(profiles.get("", profiles))
-
-
-def _price(price: dict[str, Any]) -> str:
-    parts = ", ".join(f"{name} {price.get(name)}" for name in ("input", "cached", "output"))
-    dated = f", {price['date']}" if price.get("date") else ""
-    return f"USD per million tokens: {parts} ({price.get('source')}{dated})"
 
 
 def as_json(value: Any) -> str:
