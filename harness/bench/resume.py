@@ -17,10 +17,12 @@ from pydantic import ValidationError
 
 import harness
 from harness.bench.cell_code import code_of_cells
+from harness.bench.cells import scenarios_by_cell
 from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import apply_override, validated
 from harness.bench.spending import is_counted
 from harness.bench.user_code import code_versions
+from harness.config.prices import Price, price_in
 from harness.config.validation_messages import message_of, one_line
 from harness.engine.ledger import Amount
 from harness.records.clock import take_anchor
@@ -76,6 +78,23 @@ def changes(run: Run, scenario: Scenario) -> Iterable[str]:
     for name, code in codes.items():
         if run.versions.get(name) != code:
             yield f"the run was started with {run.versions.get(name)} and continues with {code}"
+    if _has_other_prices(run, scenario):
+        yield (
+            "prices have changed since the run began; its costs stay at the prices of its start, "
+            "and budget.usd counts the new ones"
+        )
+
+
+def _has_other_prices(run: Run, scenario: Scenario) -> bool:
+    """Return whether tokens cost something else than when the run began."""
+    pairs = (
+        (price_in(run, cell), mine.price) for cell, mine in scenarios_by_cell(scenario).items()
+    )
+    return any(_amounts(was) != _amounts(now) for was, now in pairs)
+
+
+def _amounts(price: Price | None) -> Price | None:
+    return None if price is None else msgspec.structs.replace(price, source="", date=None)
 
 
 def with_budget(progress: RunProgress, overrides: Sequence[str]) -> RunProgress:

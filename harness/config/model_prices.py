@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from harness.config.base_url import is_ip_address
-from harness.config.prices import DailyRates, Price, Rates, SizeTier, TieredRates, shipped_price
+from harness.config.prices import (
+    DailyRates,
+    Price,
+    SizeTier,
+    TieredRates,
+    TokenRates,
+    shipped_price,
+)
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
@@ -194,7 +201,7 @@ def _rates(price: ModelPrice) -> TieredRates | str:
     return rates
 
 
-def _amounts(rates: Rates) -> bool:
+def _amounts(rates: TokenRates) -> bool:
     return any((rates.input, rates.cached, rates.output, rates.reasoning))
 
 

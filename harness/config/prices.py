@@ -33,7 +33,7 @@ DayMinute = Annotated[int, msgspec.Meta(ge=0, le=24 * 60)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
-class Rates(
+class TokenRates(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
     """USD per million tokens: `input` without cache, `cached` from the prompt cache, `output`.
@@ -47,18 +47,22 @@ class Rates(
     reasoning: Usd | None = None
 
 
-class SizeTier(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class SizeTier(
+    TokenRates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """The rates of all tokens of a request with more than `above` input tokens."""
 
     above: Annotated[int, msgspec.Meta(ge=0)]
 
 
-class TieredRates(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Rates that depend on the size of a request. `tiers`: in ascending order of `above`."""
+class TieredRates(
+    TokenRates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """TokenRates that depend on the size of a request. `tiers`: in ascending order of `above`."""
 
     tiers: tuple[SizeTier, ...] = ()
 
-    def at_size(self, read: int) -> Rates:
+    def at_size(self, read: int) -> TokenRates:
         """Return the rates of a request with so many input tokens."""
         return next((tier for tier in reversed(self.tiers) if read > tier.above), self)
 
@@ -105,7 +109,7 @@ class Price(TieredRates, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         within = any(start <= at.hour < end for start, end in self.peak.hours)
         return self.peak.factor if within and _DAYS[at.weekday()] in self.peak.days else 1.0
 
-    def rates(self, unix_ns: int, read: int) -> Rates:
+    def rates(self, unix_ns: int, read: int) -> TokenRates:
         """Return the rates of a request at a time with `read` input tokens, without the factor."""
         if not self.varies:
             return self
@@ -165,7 +169,7 @@ def _tiers_text(rates: TieredRates) -> Iterator[str]:
         yield f"above {tier.above:,} input tokens {_rates_text(tier)}"
 
 
-def _rates_text(rates: Rates) -> str:
+def _rates_text(rates: TokenRates) -> str:
     own = "" if rates.reasoning is None else f", {rates.reasoning:g} reasoning"
     return f"{rates.input:g} input, {rates.cached:g} cached, {rates.output:g} output{own}"
 
@@ -188,7 +192,7 @@ def cost_usd(price: Price, tokens: Tokens, unix_ns: int) -> float:
 
 
 def cost_of_counts(
-    rates: Rates, read: Any, cached: Any, written: Any, reasoned: Any, factor: Any
+    rates: TokenRates, read: Any, cached: Any, written: Any, reasoned: Any, factor: Any
 ) -> Any:
     """Return the cost of token counts at a factor of the price: of numbers, or of arrays.
 
@@ -212,7 +216,7 @@ def worst_usd(price: Price, read: int, written: int) -> float:
     return base * (price.peak.factor if price.peak else 1.0) / _MILLION
 
 
-def _possible_rates(price: Price, read: int) -> Iterator[Rates]:
+def _possible_rates(price: Price, read: int) -> Iterator[TokenRates]:
     """Yield the rates, at any time, of requests with at most `read` input tokens."""
     for rates in (price, *price.daily):
         yield rates

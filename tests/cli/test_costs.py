@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.bench.resume import changes
+from harness.bench.scenario import Scenario
 from harness.cli.main import main
 from harness.records.schema import Tokens
 from harness.store.run_directory import RUN_FILE, Records, read_run, write_whole
@@ -142,3 +144,12 @@ def test_a_simulated_run_has_no_cost_unless_a_price_is_given(
     main(["run", "rate-limited", "--out", priced, *small, *price])
     verbose = shown(capsys, "report", priced, "--verbose")
     assert "Cost, SIMULATED: nobody pays it" in verbose
+
+
+def test_a_resumed_run_says_that_prices_have_changed() -> None:
+    said = "prices have changed since the run began"
+    own = "[endpoint.price]\ninput = 2.0\ncached = 1.0\noutput = 10.0"
+    same = make_run(extra_toml=own, price=PRICE)
+    for run, is_said in ((make_run(price=PRICE), True), (same, False), (make_run(), False)):
+        scenario = Scenario.model_validate(run.scenario)
+        assert any(said in line for line in changes(run, scenario)) is is_said

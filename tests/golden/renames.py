@@ -52,6 +52,7 @@ ADDED: frozenset[str] = frozenset(
             "recommendation.settles_with.by_resuming", "recommendation.settles_with.at_least",
             "unverified_tls", "reasoning", "server_said", "answered_by", "own_retries",
             "tune", "clients", "runs_commands", "serves_requests",
+            "unpriced", "cells[].cost_per_workflow_usd", "cells[].wasted_per_workflow_usd",
         )),
     }
 )  # fmt: skip
