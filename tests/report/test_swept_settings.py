@@ -125,8 +125,8 @@ def test_the_page_names_the_endpoint_of_each_price_and_profile() -> None:
         profile={"slots": 1}, profiles={"1_large": {"slots": 2}, "2_large": {"slots": 2}},
     )  # fmt: skip
     said = dict(environment(run))
-    assert said["price, model small"].startswith("USD per million tokens: input 1.0,")
-    assert said["price, model large"].startswith("USD per million tokens: input 2.0,")
+    assert said["price, model small"].startswith("USD per million tokens: 1 input,")
+    assert said["price, model large"].startswith("USD per million tokens: 2 input,")
     assert json.loads(profile_text(run) or "") == {
         "model small": {"slots": 1}, "model large": {"slots": 2},
     }  # fmt: skip

@@ -158,7 +158,7 @@ def test_the_price_that_the_run_was_reckoned_with_is_told() -> None:
     price = {"input": 0.5, "cached": 0.1, "output": 2.0, "source": "a list", "date": "2026-11-01"}
     records = records._replace(run=msgspec.structs.replace(records.run, price=price))
     said = report_of(records).document.one("details", id="environment").text
-    assert "input 0.5, cached 0.1, output 2.0 (a list, 2026-11-01)" in said
+    assert "0.5 input, 0.1 cached, 2 output (a list, 2026-11-01)" in said
 
 
 # Figures and their data
