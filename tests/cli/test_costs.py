@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from harness.bench.resume import changes
 from harness.bench.scenario import Scenario
 from harness.cli.main import main
-from harness.records.schema import Tokens
+from harness.records.schema import Attempt, Call, Tokens, Trial, Workflow
 from harness.store.run_directory import RUN_FILE, Records, read_run, write_whole
 from tests.analysis.builders import make_attempt, make_call, make_run, make_trial, make_workflow
 from tests.cli.test_imports import imported_by
@@ -25,21 +26,23 @@ LOST = 3
 
 def live_run(folder: Path, name: str, price: dict[str, Any] | None = None, lost: int = LOST) -> str:
     """Save a run at a provider, with two workflows in each of three repeats of two cells."""
-    records = Records(make_run(CELLS, 3, simulated=False, price=price), [], [], [], [], None)
+    attempts: list[Attempt] = []
+    calls: list[Call] = []
+    workflows: list[Workflow] = []
+    trials: list[Trial] = []
     tokens = Tokens(input=1000, cached=500, output=100, reasoning=50)  # 0.0025 USD
-    for cell in CELLS:
-        for repeat in range(3):
-            records.trials.append(make_trial(cell=cell, repeat=repeat))
-            for number in range(2):
-                key: dict[str, Any] = {"cell": cell, "repeat": repeat, "workflow": number}
-                records.workflows.append(make_workflow(**key))
-                records.calls.append(make_call(**key))
-                records.attempts.append(make_attempt(**key, tokens=tokens))
-            if cell == CELLS[1]:
-                wasted = Tokens(input=500, output=100 * lost)  # 0.001 + 0.001 x lost USD
-                records.attempts.append(
-                    make_attempt(**key, attempt=2, outcome="idle_timeout", tokens=wasted)
-                )
+    wasted = Tokens(input=500, output=100 * lost)  # 0.001 + 0.001 x lost USD
+    for cell, repeat in itertools.product(CELLS, range(3)):
+        trials.append(make_trial(cell=cell, repeat=repeat))
+        for number in range(2):
+            key: dict[str, Any] = {"cell": cell, "repeat": repeat, "workflow": number}
+            workflows.append(make_workflow(**key))
+            calls.append(make_call(**key))
+            attempts.append(make_attempt(**key, tokens=tokens))
+        if cell == CELLS[1]:
+            attempts.append(make_attempt(**key, attempt=2, outcome="idle_timeout", tokens=wasted))
+    run = make_run(CELLS, 3, simulated=False, price=price)
+    records = Records(run, attempts, calls, workflows, trials, None)
     directory = folder / name
     directory.mkdir()
     save(records, directory)
