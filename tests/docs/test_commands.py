@@ -43,6 +43,9 @@ NOT_RUN = {
     ),
     "run quickstart --set endpoint.profile=twin.toml --out results/at-the-twin": "the same",
     "whatif results/quickstart --check results/second": "the same",
+    "compare results/before results/after --fail-on 'cost_per_workflow>+10%'": (
+        "needs runs with prices; tests/cli/test_costs.py has some"
+    ),
     "report results/morning --verbose": "tests/cli/test_gateway_command.py runs such a chain",
     "trace results/morning --slowest 3": "the same",
     "fit results/morning -o twin.toml": "the same",
