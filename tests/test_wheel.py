@@ -113,3 +113,18 @@ def test_three_commands_answer_for_an_endpoint_of_ones_own(binaries: Path, tmp_p
         answer = done(command, *words, folder=tmp_path)
         server.stdin.close()
     assert "mine: 3 settings, 2 repeats, 24 workflows. SIMULATED by the endpoint" in answer
+
+
+def test_the_suite_of_another_project_has_the_plugin(binaries: Path, tmp_path: Path) -> None:
+    scenario = (ROOT / "scenarios" / "semaphore-sweep.toml").read_text()
+    (tmp_path / "load.toml").write_text(scenario)
+    few = {"load.workflows": 2, "sweep.permits": [4], "sweep.repeats": 2}
+    (tmp_path / "test_load.py").write_text(
+        "import pytest\n\n\n"
+        f'@pytest.mark.harness("load.toml", {few!r})\n'
+        "def test_load(harness_result):\n"
+        '    harness_result.assert_at_least("attempts.total", 1)\n'
+    )
+    for workers in ((), ("-n", "2")):
+        command = ("-m", "pytest", "--strict-markers", "-p", "no:asyncio", *workers)
+        assert "1 passed" in done(binaries / "python", *command, folder=tmp_path)

@@ -1,0 +1,1 @@
+"""Runs in a test suite: the pytest plugin, and what it asserts."""
