@@ -31,7 +31,8 @@ _PROGRAM_TIME = 0.02
 
 
 class _Case(NamedTuple):
-    """How programs are recorded. `tokens`: of a call: the same in all runs, or drawn in each.
+    """How programs are recorded. `tokens`: of a call: the same in all runs, or drawn in each;
+    "read": a prompt contains the input of the run and answers of earlier calls.
 
     `spread`: the standard deviation of the logarithm of a call's time from run to run; that from
     call to call is 0.5. `is_nested`: fan-outs have branches of several steps.
@@ -49,6 +50,8 @@ CASES = (
     _Case("nested, same tokens, times vary by 0.6", "same", 0.6, True),
     _Case("nested, same tokens, times vary by 0.3", "same", 0.3, True),
     _Case("nested, random tokens, times vary by 0.6", "random", 0.6, True),
+    _Case("nested, prompts contain answers, times vary by 0.6", "read", 0.6, True),
+    _Case("nested, prompts contain answers, times vary by 0.3", "read", 0.3, True),
 )
 
 
@@ -100,6 +103,49 @@ def _drawn(random: Random, medians: Mapping[int, float], spread: float) -> dict[
     return {call: one * random.lognormvariate(0, spread) for call, one in medians.items()}
 
 
+def _reads(
+    random: Random, needs: Mapping[int, frozenset[int]]
+) -> dict[int, tuple[bool, frozenset[int]]]:
+    """Return whether each call reads the input of its run, and the answers that it reads.
+
+    These are nine of ten that it directly waited for, and one of ten further back.
+    """
+    before: dict[int, frozenset[int]] = {}
+    found = {}
+    for call, direct in needs.items():
+        before[call] = direct.union(*(before[one] for one in direct))
+        found[call] = (
+            random.random() < 0.5 or not direct,
+            frozenset(
+                one
+                for one in sorted(before[call])
+                if random.random() < (0.9 if one in direct else 0.1)
+            ),
+        )
+    return found
+
+
+def _lengths(
+    random: Random, tokens: str, usual: Mapping[int, tuple[int, int]],
+    reads: Mapping[int, tuple[bool, frozenset[int]]],
+) -> dict[int, tuple[int, int]]:  # fmt: skip
+    """Return the tokens of each call of a run: read and written."""
+    if tokens == "same":
+        return dict(usual)
+    if tokens == "random":
+        return {call: (random.randint(50, 3000), random.randint(20, 800)) for call in usual}
+    written = {call: round(out * random.lognormvariate(0, 0.3)) for call, (_, out) in usual.items()}
+    document = random.randint(100, 3000)
+    return {
+        call: (
+            usual[call][0] // 10 + (document if with_input else 0)
+            + sum(written[one] for one in answers) + random.randint(-2, 2),
+            written[call],
+        )
+        for call, (with_input, answers) in reads.items()
+    }  # fmt: skip
+
+
 def measured(case: _Case, seed: int) -> _Score:
     """Return what is found of one program."""
     random = Random(f"{case.name}\x1f{seed}")
@@ -108,16 +154,17 @@ def measured(case: _Case, seed: int) -> _Score:
     medians = {call: 5 * random.lognormvariate(0, 0.5) for call in truth}
     usual = dict.fromkeys(truth, _PROGRAM_TIME)
     tokens = {call: (random.randint(50, 3000), random.randint(20, 800)) for call in truth}
+    reads = _reads(Random(f"reads\x1f{seed}"), truth)
     traces, orders = [], []
     for run in range(_RUNS):
         gaps = _drawn(random, usual, 0.7)
         times = played(truth, _drawn(random, medians, case.spread), gaps)
         order = sorted(times, key=lambda call: times[call])
+        lengths = _lengths(random, case.tokens, tokens, reads)
         calls: list[RecordedCall] = []
         for call in order:
             start, end = times[call]
-            drawn = random.randint(50, 3000), random.randint(20, 800)
-            read, written = tokens[call] if case.tokens == "same" else drawn
+            read, written = lengths[call]
             calls.append(
                 RecordedCall(str(len(calls)), int(start * 1e9), int(end * 1e9), read, written)
             )
@@ -147,9 +194,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.imports")
     parser.add_argument("--programs", type=int, default=200, help="programs of each kind")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--only", default="", help="kinds whose name contains this")
     options = parser.parse_args()
     print("precision recall makespan: median, 90 % within   s/program  programs")
-    for case in CASES:
+    for case in (one for one in CASES if options.only in one.name):
         begin = time.perf_counter()
         every = [measured(case, options.seed + at) for at in range(options.programs)]
         seconds = (time.perf_counter() - begin) / options.programs

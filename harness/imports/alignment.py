@@ -8,11 +8,12 @@ cheapest ways.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from harness.imports.prompt_flow import NO_FLOWS, PromptFlows
 from harness.imports.series_parallel import CallTree, dependencies
 
 _BEAM = 48
@@ -36,12 +37,37 @@ _MOST_APART = 16.0
 class TimedItem(NamedTuple):
     """What is placed in a tree: a call, or calls within one span. Times: nanoseconds.
 
-    `label`: equal for items that can have the same place.
+    `label`: equal for items that can have the same place. `read`, `written`: tokens, not a number
+    where they are unknown; of calls within one span, those of the first prompt and the last answer.
     """
 
     start: int
     end: int
     label: str
+    read: float = math.nan
+    written: float = math.nan
+
+
+class KnownFlow(NamedTuple):
+    """What the prompts at each place contain, and the tokens of a run that were known before.
+
+    See `prompt_flows`. Nothing was known before the first step: the prompt at its first place holds
+    the input of the run.
+    """
+
+    flows: PromptFlows
+    given: Sequence[float]
+
+    def unlike(self, item: TimedItem, place: int, taken: Mapping[int, TimedItem]) -> float:
+        """Return how unlikely a place is for an item, by the length of its prompt."""
+        flow = self.flows.at[place]
+        if flow is None or not flow.reads <= taken.keys():
+            return 0.0
+        given = self.given or ([taken[0].read] if 0 in taken else [math.nan])
+        return flow.unlike(item.read, given, [taken[one].written for one in flow.reads])
+
+
+NO_FLOW = KnownFlow(NO_FLOWS, ())
 
 
 def gap_cost(gap: float, scale: float) -> float:
@@ -52,20 +78,21 @@ def gap_cost(gap: float, scale: float) -> float:
 class _Way(NamedTuple):
     cost: float
     taken: tuple[int, ...]  # the place of each item so far
-    ends: dict[int, int]
+    items: dict[int, TimedItem]  # by place
 
 
 def aligned(
     tree: CallTree, labels: Sequence[str], run: Sequence[TimedItem], begin: int, scale: float,
-    unlike: Sequence[Sequence[float]],
+    unlike: Sequence[Sequence[float]], flow: KnownFlow = NO_FLOW,
 ) -> tuple[float, list[int]] | None:  # fmt: skip
     """Return the cost, and the place in the tree of each item of a run; None if none fits.
 
     `labels`: of the places. `begin`: when the first places were due. `scale`: a usual gap.
     `unlike`: for each item, the cost of each place, by what its calls are like in other runs.
+    `flow`: what prompts contain, if that is known.
     """
     needs = dependencies(tree)
-    alike = _alike(needs, labels)
+    alike = _alike(needs, labels, flow)
     ways = [_Way(0.0, (), {})]
     for at, item in enumerate(run):
         grown: list[_Way] = []
@@ -73,21 +100,20 @@ def aligned(
         for way in ways:
             tried: set[object] = set()
             for place in likeliest:
-                if place in way.ends or labels[place] != item.label or alike[place] in tried:
+                if place in way.items or labels[place] != item.label or alike[place] in tried:
                     continue
                 tried.add(alike[place])
                 before = needs[place]
-                ended = [
-                    way.ends[one]
-                    for one in before
-                    if way.ends.get(one, item.start + 1) <= item.start
-                ]
+                ends = [way.items[one].end for one in before if one in way.items]
+                ended = [end for end in ends if end <= item.start]
                 cost = way.cost + unlike[at][place] + _UNFINISHED * (len(before) - len(ended))
+                if flow.flows.at:
+                    cost += flow.unlike(item, place, way.items)
                 if before and not ended:
                     cost += _UNDUE
                 else:
                     cost += gap_cost(item.start - max(ended, default=begin), scale)
-                grown.append(_Way(cost, (*way.taken, place), {**way.ends, place: item.end}))
+                grown.append(_Way(cost, (*way.taken, place), {**way.items, place: item}))
         grown.sort(key=lambda way: way.cost)
         ways = grown[:_BEAM]
     return (ways[0].cost, list(ways[0].taken)) if ways else None
@@ -123,7 +149,9 @@ def unlike_places(
     return [[float(cost) for cost in row] for row in costs]
 
 
-def _alike(needs: dict[int, frozenset[int]], labels: Sequence[str]) -> dict[int, object]:
+def _alike(
+    needs: dict[int, frozenset[int]], labels: Sequence[str], flow: KnownFlow
+) -> dict[int, object]:
     """Return for each place a value that is equal for places that can be exchanged.
 
     Such places wait for the same calls, and what follows them is alike; the latter is compared by
@@ -134,5 +162,11 @@ def _alike(needs: dict[int, frozenset[int]], labels: Sequence[str]) -> dict[int,
         for one in before:
             after[one].add(place)
     return {
-        place: (before, labels[place], frozenset(after[place])) for place, before in needs.items()
+        place: (
+            before,
+            labels[place],
+            frozenset(after[place]),
+            flow.flows.at and flow.flows.at[place],
+        )
+        for place, before in needs.items()
     }

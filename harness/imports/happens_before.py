@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
@@ -17,7 +17,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.imports.alignment import TimedItem, Traits, aligned, gap_cost, unlike_places
+from harness.imports.alignment import (
+    KnownFlow,
+    TimedItem,
+    Traits,
+    aligned,
+    gap_cost,
+    unlike_places,
+)
+from harness.imports.prompt_flow import NO_FLOWS, PromptFlows, prompt_flows
 from harness.imports.recorded import RecordedCall, RecordedTrace
 from harness.imports.series_parallel import (
     CallFork,
@@ -40,6 +48,13 @@ _TRIGGER = 3.0
 """The weight of one run in which a call began right after another."""
 _MOST_EXCESS = 1.5
 """The mean cost of a call by which a common structure may be worse than that of the run alone."""
+_READ = 30.0
+"""The weight of an answer that a prompt contains."""
+_MOST_OF_RUNS = 0.7
+"""The share of the runs in which a call ends before another one that reads its answer.
+
+Not all, since single runs may be matched wrongly.
+"""
 _PERMIT = 1.0
 """The cost of a call that waited for a permit."""
 _SHARE_OF_CHANCE = 0.3
@@ -264,12 +279,42 @@ def _segments(
         begins = [
             items[0].start if low == 0 else max(item.end for item in items[:low]) for items in every
         ]
-        tree, orders = _fan_out(runs, parts, begins, scale, len(sample))
+        given = [
+            _given(run, items, places[at], low)
+            for at, (run, items) in enumerate(zip(runs, every, strict=True))
+        ]
+        tree, orders = _fan_out(runs, parts, begins, given, scale, len(sample))
         steps.append(with_parts(tree, partial(_shifted, low)))
         for at, order in enumerate(orders):
             for position, place in enumerate(order):
                 places[at][place + low] = position + low
     return _improved(in_steps(steps), runs, every, places, scale), places
+
+
+def _given(
+    run: RecordedTrace, items: Sequence[_Item], places: Mapping[int, int], low: int
+) -> list[float]:
+    """Return the tokens that calls after the first `low` places can have read.
+
+    These are the first prompt, which holds the input of the run, and the answers.
+    """
+    timed = [_timed(run, items[places[place]]) for place in range(low)]
+    return [timed[0].read, *(item.written for item in timed)] if timed else []
+
+
+def _timed(run: RecordedTrace, item: _Item) -> TimedItem:
+    first = min(item.calls, key=lambda one: run.calls[one].start)
+    last = max(item.calls, key=lambda one: run.calls[one].end)
+    read, written = run.calls[first].input, run.calls[last].output
+    if written is not None:
+        written -= run.calls[last].reasoning or 0
+    return TimedItem(
+        item.start,
+        item.end,
+        item.label,
+        math.nan if read is None else read,
+        math.nan if written is None else written,
+    )
 
 
 def _improved(
@@ -279,11 +324,14 @@ def _improved(
     if len(runs) == 1:
         return tree
     sample = range(min(len(runs), _MOST_RUNS))
-    timed = [[every[at][places[at][place]] for place in range(len(every[0]))] for at in sample]
-    placed = [[TimedItem(item.start, item.end, item.label) for item in run] for run in timed]
+    placed = [
+        [_timed(runs[at], every[at][places[at][place]]) for place in range(len(every[0]))]
+        for at in sample
+    ]
     if _seen_order(placed, scale).free:
         return tree
-    return best_near(tree, _gap_costs(placed, [every[at][0].start for at in sample], scale))
+    begins = [every[at][0].start for at in sample]
+    return best_near(tree, _gap_costs(placed, begins, scale, _flows(placed, [[] for _ in placed])))
 
 
 def _shifted(low: int, number: int) -> CallTree:
@@ -292,46 +340,52 @@ def _shifted(low: int, number: int) -> CallTree:
 
 def _fan_out(
     runs: Sequence[RecordedTrace], parts: Sequence[Sequence[_Item]], begins: Sequence[int],
-    scale: float, sampled: int,
+    given: Sequence[Sequence[float]], scale: float, sampled: int,
 ) -> tuple[CallTree, list[list[int]]]:  # fmt: skip
     """Return the tree of one step, and the place of each of its items in each run."""
     count = len(parts[0])
     if count == 1:
         return ProgramCall(0), [[0] for _ in parts]
-    timed = [[TimedItem(item.start, item.end, item.label) for item in items] for items in parts]
+    timed = [[_timed(run, item) for item in items] for run, items in zip(runs, parts, strict=True)]
     traits = [
         [_traits(run, item) for item in items] for run, items in zip(runs, parts, strict=True)
     ]
-    best: tuple[float, CallTree, list[list[int]], list[str]] | None = None
+    best: tuple[float, CallTree, list[list[int]], list[str], PromptFlows] | None
+    best = None
     for start in range(min(_MOST_STARTS, sampled)):
         labels = [item.label for item in timed[start]]
         if len(set(labels)) == count:
             known = [[labels.index(item.label) for item in run] for run in timed]
-            return _explained(timed[:sampled], known[:sampled], begins, scale), known
+            return _explained(timed[:sampled], known[:sampled], begins, given, scale), known
         orders: list[list[int] | None] = [None] * sampled
         orders[start] = list(range(count))
-        tree = _explained([timed[start]], [list(range(count))], [begins[start]], scale)
+        alone = [timed[start]], [list(range(count))], [begins[start]], [given[start]]
+        tree = _explained(*alone, scale)
+        flows = NO_FLOWS
         cost = math.inf
         for _ in range(_ROUNDS):
             found: list[list[int]] = []
             for at in range(sampled):
                 unlike = unlike_places(traits[:sampled], orders, at)
-                match = aligned(tree, labels, timed[at], begins[at], scale, unlike)
+                flow = KnownFlow(flows, given[at])
+                match = aligned(tree, labels, timed[at], begins[at], scale, unlike, flow)
                 if match is None:
                     break
                 found.append(match[1])
             if len(found) < sampled:
                 break
             orders = [*found]
-            costs = _gap_costs(_placed(timed[:sampled], found), begins, scale)
-            anew = _explained(timed[:sampled], found, begins, scale)
-            if _seen_order(_placed(timed[:sampled], found), scale).free:
+            placed = _placed(timed[:sampled], found)
+            flows = _flows(placed, given)
+            costs = _gap_costs(placed, begins, scale, flows)
+            anew = _explained(timed[:sampled], found, begins, given, scale)
+            if _seen_order(placed, scale).free:
                 tree = anew
             else:
                 tree = min(anew, best_near(tree, costs), key=costs.of_tree)
-            before, cost = cost, costs.of_tree(tree)
+            before, cost = cost, costs.of_tree(tree) + flows.misfit
             if best is None or cost < best[0] - 1e-9:
-                best = (cost, tree, found, labels)
+                best = (cost, tree, found, labels, flows)
             if cost >= before - 1e-9:
                 break
         if sampled == 1:
@@ -340,10 +394,11 @@ def _fan_out(
         return CallFork(tuple(ProgramCall(at) for at in range(count))), [
             list(range(count)) for _ in parts
         ]
-    _, tree, known, labels = best
+    _, tree, known, labels, flows = best
     for at in range(sampled, len(parts)):
         unlike = unlike_places([*traits[:sampled], traits[at]], [*known[:sampled], None], sampled)
-        match = aligned(tree, labels, timed[at], begins[at], scale, unlike)
+        flow = KnownFlow(flows, given[at])
+        match = aligned(tree, labels, timed[at], begins[at], scale, unlike, flow)
         known.append(list(range(count)) if match is None else match[1])
     return tree, known
 
@@ -366,28 +421,69 @@ def _placed(
     return placed
 
 
+def _flows(placed: Sequence[Sequence[TimedItem]], given: Sequence[Sequence[float]]) -> PromptFlows:
+    """Return what the prompts at each place contain."""
+    starts = np.array([[item.start for item in run] for run in placed])
+    ends = np.array([[item.end for item in run] for run in placed])
+    read = np.array([[item.read for item in run] for run in placed])
+    written = np.array([[item.written for item in run] for run in placed])
+    is_before = (ends[:, :, None] <= starts[:, None, :] + EARLY_BY).mean(axis=0) >= _MOST_OF_RUNS
+    known = np.array(given[: len(placed)])
+    return prompt_flows(read, written, known if known.size else read[:, :1], is_before)
+
+
 def _gap_costs(
-    placed: Sequence[Sequence[TimedItem]], begins: Sequence[int], scale: float
-) -> GapCosts:
+    placed: Sequence[Sequence[TimedItem]], begins: Sequence[int], scale: float,
+    flows: PromptFlows,
+) -> GapCosts:  # fmt: skip
     zero = np.array(begins[: len(placed)], dtype=np.float64)[:, None]
     starts = np.array([[item.start for item in run] for run in placed], dtype=np.float64) - zero
     ends = np.array([[item.end for item in run] for run in placed], dtype=np.float64) - zero
-    return GapCosts(starts, ends, scale)
+    return GapCosts(starts, ends, scale, flows)
 
 
 def _explained(
     runs: Sequence[Sequence[TimedItem]], orders: Sequence[Sequence[int]], begins: Sequence[int],
-    scale: float,
+    given: Sequence[Sequence[float]], scale: float,
 ) -> CallTree:  # fmt: skip
     """Return the tree of aligned runs: of what ended before what in all of them."""
     placed = _placed(runs, orders)
     seen = _seen_order(placed, scale)
-    order = {(a, b) for a, b in seen.order if b not in seen.free}
+    flows = _flows(placed, given)
+    read = {(a, b) for b, flow in enumerate(flows.at) if flow is not None for a in flow.reads}
+    order = {(a, b) for a, b in seen.order if b not in seen.free or (a, b) in read}
     weights = {
-        (a, b): _TRIGGER * seen.triggers[a, b] + _surprise(placed, begins, a, b) for a, b in order
+        (a, b): _TRIGGER * seen.triggers[a, b]
+        + _surprise(placed, begins, a, b)
+        + _READ * ((a, b) in read)
+        for a, b in order
     }
-    tree = tree_of_order(range(len(runs[0])), order, weights)
-    return tree if seen.free else best_near(tree, _gap_costs(placed, begins, scale))
+    members = range(len(runs[0]))
+    tree = tree_of_order(members, order, weights)
+    if seen.free:
+        return tree
+    costs = _gap_costs(placed, begins, scale, flows)
+    found = best_near(tree, costs)
+    if read:
+        shown = _closed({pair for pair in order if pair in read or seen.triggers[pair]}) & order
+        found = min(
+            found, best_near(tree_of_order(members, shown, weights), costs), key=costs.of_tree
+        )
+    return found
+
+
+def _closed(pairs: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Return a relation with all that follows from it: a before b and b before c is a before c."""
+    after: dict[int, set[int]] = defaultdict(set)
+    for a, b in pairs:
+        after[a].add(b)
+    while True:
+        grown = {(a, c) for a in after for b in after[a] for c in after.get(b, ()) if c != a}
+        new = [(a, c) for a, c in grown if c not in after[a]]
+        if not new:
+            return {(a, b) for a, those in after.items() for b in those}
+        for a, c in new:
+            after[a].add(c)
 
 
 class _SeenOrder(NamedTuple):

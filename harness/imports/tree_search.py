@@ -7,11 +7,13 @@ also worth more if it is built as regularly as trees of programs are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.imports.prompt_flow import NO_FLOWS, PromptFlow, PromptFlows
 from harness.imports.series_parallel import (
     CallFork,
     CallTree,
@@ -32,13 +34,20 @@ _MOST_MOVES = 200
 _MOST_SEARCHED = 64
 _IMPOSSIBLE = 100.0
 """The cost of a call that began before one that it waits for had ended, in one run."""
+_UNREAD = 30.0
+"""The cost of an answer that a call contains and did not wait for."""
 
 
 class GapCosts:
     """The costs of the calls of aligned runs. `scale`: a usual gap, in nanoseconds."""
 
-    def __init__(self, starts: AlignedTimes, ends: AlignedTimes, scale: float) -> None:
+    def __init__(
+        self, starts: AlignedTimes, ends: AlignedTimes, scale: float,
+        flows: PromptFlows = NO_FLOWS,
+    ) -> None:  # fmt: skip
         self._starts, self._ends, self._scale = starts, ends, scale
+        self._flows = {at: flow for at, flow in enumerate(flows.at) if flow is not None}
+        self.reads = {at: flow.reads for at, flow in self._flows.items()}
         self._known: dict[tuple[int, frozenset[int]], float] = {}
 
     def of_call(self, number: int, before: frozenset[int]) -> float:
@@ -53,9 +62,37 @@ class GapCosts:
         return cost
 
     def of_tree(self, tree: CallTree) -> float:
-        """Return the cost of a tree: of its calls, and of its shape."""
+        """Return the cost of a tree: of its calls, of its shape and of what prompts contain."""
         needs = dependencies(tree)
-        return sum(self.of_call(*each) for each in needs.items()) + shape_cost(tree)
+        gaps = sum(self.of_call(*each) for each in needs.items())
+        return gaps + shape_cost(tree) + flow_cost(needs, self._flows)
+
+
+def flow_cost(needs: Mapping[int, frozenset[int]], flows: Mapping[int, PromptFlow]) -> float:
+    """Return how unlikely it is that prompts contain what they do, as a negative logarithm.
+
+    How often a call reads what it directly waited for, and what was further back, is counted in
+    the tree itself. A call that reads what it did not wait for is nearly impossible.
+    """
+    if not flows:
+        return 0.0
+    before: dict[int, frozenset[int]] = {}
+    for number, direct in needs.items():  # in an order in which calls follow what they wait for
+        before[number] = direct.union(*(before[one] for one in direct))
+    direct_read = direct_unread = far_read = far_unread = unknown = 0
+    for number, flow in flows.items():
+        read, every = flow.reads, before[number] - flow.untold
+        direct = needs[number] - flow.untold
+        direct_read += len(direct & read)
+        direct_unread += len(direct - read)
+        far_read += len((every - direct) & read)
+        far_unread += len(every - direct - read)
+        unknown += len(read - every)
+    return (
+        _code_length(direct_read, direct_unread)
+        + _code_length(far_read, far_unread)
+        + _UNREAD * unknown
+    )
 
 
 def shape_cost(tree: CallTree) -> float:
@@ -102,7 +139,7 @@ def best_near(tree: CallTree, costs: GapCosts) -> CallTree:
         return tree
     cost = costs.of_tree(tree)
     for _ in range(_MOST_MOVES):
-        better = ((costs.of_tree(one), one) for one in changed_trees(tree))
+        better = ((costs.of_tree(one), one) for one in changed_trees(tree, costs.reads))
         found = next((pair for pair in better if pair[0] < cost - 1e-9), None)
         if found is None:
             break
@@ -110,27 +147,40 @@ def best_near(tree: CallTree, costs: GapCosts) -> CallTree:
     return tree
 
 
-def changed_trees(tree: CallTree) -> Iterator[CallTree]:
-    """Yield the trees that differ from one in what one branch waits for, or is waited for by."""
+def changed_trees(
+    tree: CallTree, reads: Mapping[int, frozenset[int]] = MappingProxyType({})
+) -> Iterator[CallTree]:
+    """Yield the trees that differ from one in what one branch waits for, or is waited for by.
+
+    `reads`: the calls whose answers a call contains, where that is known.
+    """
     if isinstance(tree, ProgramCall):
         return
     make = in_steps if isinstance(tree, Steps) else fork_of
     for at, part in enumerate(tree.parts):
-        for other in changed_trees(part):
+        for other in changed_trees(part, reads):
             yield make([*tree.parts[:at], other, *tree.parts[at + 1 :]])
-    pairs = _of_steps(tree.parts) if isinstance(tree, Steps) else _of_fork(tree.parts)
-    yield from pairs
+    is_sequence = isinstance(tree, Steps)
+    yield from _of_steps(tree.parts, reads) if is_sequence else _of_fork(tree.parts)
 
 
-def _of_steps(parts: Sequence[CallTree]) -> Iterator[CallTree]:
+def _of_steps(parts: Sequence[CallTree], reads: Mapping[int, frozenset[int]]) -> Iterator[CallTree]:
     for at in range(len(parts) - 1):
         one, other = parts[at : at + 2]
         head, tail = parts[:at], parts[at + 2 :]
         yield in_steps([*head, fork_of([one, other]), *tail])
         for branch, rest in _apart(one):
             yield in_steps([*head, fork_of([branch, in_steps([rest, other])]), *tail])
+            yield in_steps([*head, fork_of([rest, in_steps([branch, other])]), *tail])
         for branch, rest in _apart(other):
             yield in_steps([*head, fork_of([branch, in_steps([one, rest])]), *tail])
+            yield in_steps([*head, fork_of([rest, in_steps([one, branch])]), *tail])
+        if isinstance(one, CallFork):
+            wanted = frozenset().union(*(reads.get(call, ()) for call in numbers_in(other)))
+            read = [branch for branch in one.parts if wanted & {*numbers_in(branch)}]
+            if 1 < len(read) < len(one.parts) - 1:
+                rest = fork_of([branch for branch in one.parts if branch not in read])
+                yield in_steps([*head, fork_of([rest, in_steps([fork_of(read), other])]), *tail])
 
 
 def _apart(node: CallTree) -> Iterator[tuple[CallTree, CallTree]]:
