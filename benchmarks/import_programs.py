@@ -66,6 +66,7 @@ RECORDED, NEW = 10, 10
 """Runs that are written to the file, and runs for new times."""
 WITHIN = 0.05
 REASONING_SHARE = 0.25
+MOST_TOKENS = 1_000_000
 BEGIN = 1_760_000_000 * SECOND
 KEPT = (
     semconv.OPERATION_NAME, semconv.PROVIDER_NAME, semconv.REQUEST_MODEL, semconv.RESPONSE_MODEL,
@@ -190,6 +191,7 @@ def scenario_of(kind: Kind, program: DrawnProgram, seed: int) -> tuple[Scenario,
     spread = SPREADS[kind.variation]
     shipped = load_profile(name)
     values = shipped.as_dict()
+    values["max_output_tokens"] = MOST_TOKENS  # no answer is cut
     values["ttft"] = {**values["ttft"], "sigma": TTFT_SIGMA[kind.variation]}
     if shipped.reasoning_tokens is not None:
         values["reasoning_tokens"] = {"median": shipped.reasoning_tokens.median, **spread}
