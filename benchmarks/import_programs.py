@@ -16,7 +16,7 @@ of the other ten runs, each call begins, as in that run, some program time after
 it waits for; the share of programs whose makespan with the found pairs is at most 5 % from that
 with the true ones, as a mean over the ten runs and the ten found graphs. `naive` is the floor: each
 run by itself, and a call waits for all that ended before it began, without what follows from
-other pairs. `s`: seconds a program, of recording and of the import.
+other pairs. `s`: processor seconds a program, of recording and of the import.
 """
 
 from __future__ import annotations
@@ -322,14 +322,14 @@ def _makespan(graph: Graph, lasts: Mapping[int, int]) -> int:
 
 def measure(kind: Kind, index: int, seed: int, folder: Path) -> Outcome:
     """Draw, record and import one program."""
-    began = time.perf_counter()
+    began = time.process_time()
     program = draw_program(kind, f"{seed}/{index}")
     file = folder / "traces.otlp.jsonl"
     file.unlink(missing_ok=True)
     runs, further = record(kind, program, seed, file)
-    recorded = time.perf_counter()
+    recorded = time.process_time()
     graphs, failure = import_file(file, runs)
-    imported = time.perf_counter()
+    imported = time.process_time()
     truth = direct_dependencies(program.steps)
     return Outcome(
         kind=kind,
