@@ -65,6 +65,8 @@ from harness.telemetry.spans import TraceMaker
 RECORDED, NEW = 10, 10
 """Runs that are written to the file, and runs for new times."""
 WITHIN = 0.05
+ENDED = (129, 130, 143)
+"""Exit codes of a command that a signal has ended."""
 REASONING_SHARE = 0.25
 MOST_TOKENS = 1_000_000
 BEGIN = 1_760_000_000 * SECOND
@@ -257,6 +259,8 @@ def import_file(file: Path, runs: Sequence[RecordedRun]) -> tuple[list[Graph], s
     out, said = file.with_name("imported.toml"), io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         code = harness(["import", str(file), "-o", str(out)])
+    if code in ENDED:
+        raise SystemExit(code)
     if code:
         return [{one.number: frozenset() for one in run.calls} for run in runs], said.getvalue()
     lines = out.with_suffix(".replay.jsonl").read_text(encoding="utf-8").splitlines()[1:]
