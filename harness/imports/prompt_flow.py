@@ -24,7 +24,7 @@ _MOST_READ = 24
 """The most answers that a prompt is searched for."""
 _LEAST_WEIGHT = 4.0
 """By how much a prompt must be explained better with an answer than without it."""
-_MOST_UNLIKE = 8.0
+MOST_UNLIKE = 8.0
 """The most that the length of a prompt says against a place."""
 _DIFFERENCE = 2.0
 _RELATIVE_DIFFERENCE = 0.004
@@ -44,16 +44,6 @@ class PromptFlow(NamedTuple):
     given: tuple[int, ...]
     own: float
     spread: float
-
-    def unlike(self, read: float, given: Sequence[float], written: Sequence[float]) -> float:
-        """Return how unlikely the length of a prompt is here.
-
-        `given`: all columns of its run. `written`: tokens of the answers that it would contain.
-        """
-        rest = read - self.own - sum(given[at] for at in self.given) - sum(written)
-        if math.isnan(rest):
-            return 0.0
-        return min(math.log1p((rest / self.spread) ** 2), _MOST_UNLIKE)
 
 
 class PromptFlows(NamedTuple):
@@ -135,29 +125,33 @@ def _chosen(
     """
     width = columns.shape[1]
     price = math.log(width + 1) + 1.0
-    start = frozenset[int]()
-    best = (_cost(prompt, spread), start)
-    beam = [(start, prompt)]
+    members = np.zeros((1, width), dtype=np.bool_)
+    rests = prompt[None, :]
+    best = (float(_costs(rests, spread)[0]), frozenset[int]())
     for size in range(1, min(width, _MOST_READ) + 1):
-        grown: dict[frozenset[int], tuple[float, npt.NDArray[np.float64]]] = {}
-        for members, rest in beam:
-            left = [one for one in range(width) if one not in members]
-            rests = rest[:, None] - columns[:, left]
-            for one, cost, apart in zip(left, _costs(rests, spread), rests.T, strict=True):
-                grown[members | {one}] = cost, apart
-        ranked = sorted(grown.items(), key=lambda item: item[1][0])[:_BEAM]
-        if not ranked:
-            break
-        members, (cost, _) = ranked[0]
-        best = min(best, (cost + price * size, members), key=lambda pair: pair[0])
-        beam = [(members, rest) for members, (_, rest) in ranked]
+        grown = rests[:, None, :] - columns.T[None, :, :]
+        costs = np.where(members, np.inf, _costs(grown, spread))
+        order = np.argsort(costs, axis=None, kind="stable")[: _BEAM * size]
+        row, column = np.divmod(order, width)
+        chosen = members[row]
+        chosen[np.arange(len(row)), column] = True
+        _, first = np.unique(chosen, axis=0, return_index=True)
+        kept = np.sort(first)[:_BEAM]
+        members, rests = chosen[kept], grown[row[kept], column[kept]]
+        cost = float(costs[row[kept[0]], column[kept[0]]]) + price * size
+        if cost < best[0]:
+            best = cost, frozenset(np.flatnonzero(members[0]).tolist())
     return best
 
 
 def _cost(rest: npt.NDArray[np.float64], spread: float) -> float:
-    return float(_costs(rest[:, None], spread)[0])
+    return float(_costs(rest, spread))
 
 
-def _costs(rests: TokenTable, spread: float) -> npt.NDArray[np.float64]:
-    apart = (rests - np.median(rests, axis=0)) / spread
-    return np.asarray(np.log1p(apart**2).sum(axis=0))
+def _costs(rests: npt.NDArray[np.float64], spread: float) -> npt.NDArray[np.float64]:
+    """Return how much values differ; the last axis is that of the runs."""
+    ordered = np.sort(rests, axis=-1)
+    half = rests.shape[-1] // 2
+    middle = (ordered[..., half] + ordered[..., -half - 1]) / 2
+    apart = (rests - middle[..., None]) / spread
+    return np.asarray(np.log1p(apart**2).sum(axis=-1))
