@@ -356,12 +356,12 @@ def _fan_out(
         labels = [item.label for item in timed[start]]
         if len(set(labels)) == count:
             known = [[labels.index(item.label) for item in run] for run in timed]
-            return _explained(timed[:sampled], known[:sampled], begins, given, scale), known
+            placed = _placed(timed[:sampled], known)
+            return _explained(placed, begins, _flows(placed, given), scale), known
         orders: list[list[int] | None] = [None] * sampled
         orders[start] = list(range(count))
-        alone = [timed[start]], [list(range(count))], [begins[start]], [given[start]]
-        tree = _explained(*alone, scale)
         flows = NO_FLOWS
+        tree = _explained([timed[start]], [begins[start]], flows, scale)
         cost = math.inf
         for _ in range(_ROUNDS):
             found: list[list[int]] = []
@@ -378,7 +378,7 @@ def _fan_out(
             placed = _placed(timed[:sampled], found)
             flows = _flows(placed, given)
             costs = _gap_costs(placed, begins, scale, flows)
-            anew = _explained(timed[:sampled], found, begins, given, scale)
+            anew = _explained(placed, begins, flows, scale)
             if _seen_order(placed, scale).free:
                 tree = anew
             else:
@@ -443,13 +443,10 @@ def _gap_costs(
 
 
 def _explained(
-    runs: Sequence[Sequence[TimedItem]], orders: Sequence[Sequence[int]], begins: Sequence[int],
-    given: Sequence[Sequence[float]], scale: float,
-) -> CallTree:  # fmt: skip
+    placed: Sequence[Sequence[TimedItem]], begins: Sequence[int], flows: PromptFlows, scale: float
+) -> CallTree:
     """Return the tree of aligned runs: of what ended before what in all of them."""
-    placed = _placed(runs, orders)
     seen = _seen_order(placed, scale)
-    flows = _flows(placed, given)
     read = {(a, b) for b, flow in enumerate(flows.at) if flow is not None for a in flow.reads}
     order = {(a, b) for a, b in seen.order if b not in seen.free or (a, b) in read}
     weights = {
@@ -458,7 +455,7 @@ def _explained(
         + _READ * ((a, b) in read)
         for a, b in order
     }
-    members = range(len(runs[0]))
+    members = range(len(placed[0]))
     tree = tree_of_order(members, order, weights)
     if seen.free:
         return tree

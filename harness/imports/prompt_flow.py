@@ -135,8 +135,10 @@ def _chosen(
         row, column = np.divmod(order, width)
         chosen = members[row]
         chosen[np.arange(len(row)), column] = True
-        _, first = np.unique(chosen, axis=0, return_index=True)
-        kept = np.sort(first)[:_BEAM]
+        first = {
+            line.tobytes(): at for at, line in reversed([*enumerate(np.packbits(chosen, axis=1))])
+        }
+        kept = sorted(first.values())[:_BEAM]
         members, rests = chosen[kept], grown[row[kept], column[kept]]
         cost = float(costs[row[kept[0]], column[kept[0]]]) + price * size
         if cost < best[0]:
