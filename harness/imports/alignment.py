@@ -18,7 +18,7 @@ import numpy.typing as npt
 from harness.imports.prompt_flow import MOST_UNLIKE, NO_FLOWS, PromptFlows
 from harness.imports.series_parallel import CallTree, dependencies
 
-_BEAM = 48
+_BEAM = 256
 _UNDUE = 12.0
 """The cost of a call that began before any that it waits for had ended."""
 _UNFINISHED = 2.0

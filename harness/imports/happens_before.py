@@ -41,9 +41,11 @@ from harness.imports.tree_search import EARLY_BY, GapCosts, best_near
 
 _MOST_RUNS = 12
 """How many runs of a program show its structure; the others follow it."""
-_MOST_STARTS = 4
-"""From how many runs the structure is sought."""
+_STARTS = 4
+_MOST_STARTS = 10
+"""From how many runs the structure is sought: more, where some prompts are explained, not all."""
 _ROUNDS = 4
+_FEW_TOLD = 0.5
 _TRIGGER = 3.0
 """The weight of one run in which a call began right after another."""
 _MOST_EXCESS = 1.5
@@ -388,7 +390,8 @@ def _fan_out(
                 best = (cost, tree, found, labels, flows)
             if cost >= before - 1e-9:
                 break
-        if sampled == 1:
+        told = 0.0 if best is None else best[4].told
+        if sampled == 1 or (start + 1 >= _STARTS and not _FEW_TOLD < told < 1.0):
             break
     if best is None:
         return CallFork(tuple(ProgramCall(at) for at in range(count))), [

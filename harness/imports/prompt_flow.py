@@ -56,9 +56,9 @@ class PromptFlows(NamedTuple):
     misfit: float
 
     @property
-    def are_told(self) -> bool:
-        """Whether it is known of each place."""
-        return all(flow is not None for flow in self.at)
+    def told(self) -> float:
+        """The share of the places of which it is known."""
+        return sum(flow is not None for flow in self.at) / max(len(self.at), 1)
 
 
 NO_FLOWS = PromptFlows((), 0.0)
