@@ -88,6 +88,8 @@ def flow_cost(needs: Mapping[int, frozenset[int]], flows: Mapping[int, PromptFlo
         far_read += len((every - direct) & read)
         far_unread += len(every - direct - read)
         unknown += len(read - every)
+    if not direct_read + far_read + unknown:
+        return 0.0  # nothing is passed on, so nothing tells
     return (
         _code_length(direct_read, direct_unread)
         + _code_length(far_read, far_unread)
@@ -171,16 +173,24 @@ def _of_steps(parts: Sequence[CallTree], reads: Mapping[int, frozenset[int]]) ->
         yield in_steps([*head, fork_of([one, other]), *tail])
         for branch, rest in _apart(one):
             yield in_steps([*head, fork_of([branch, in_steps([rest, other])]), *tail])
-            yield in_steps([*head, fork_of([rest, in_steps([branch, other])]), *tail])
         for branch, rest in _apart(other):
             yield in_steps([*head, fork_of([branch, in_steps([one, rest])]), *tail])
-            yield in_steps([*head, fork_of([rest, in_steps([one, branch])]), *tail])
         if isinstance(one, CallFork):
-            wanted = frozenset().union(*(reads.get(call, ()) for call in numbers_in(other)))
+            wanted = frozenset[int]().union(*(reads.get(call, ()) for call in numbers_in(other)))
             read = [branch for branch in one.parts if wanted & {*numbers_in(branch)}]
-            if 1 < len(read) < len(one.parts) - 1:
+            if 0 < len(read) < len(one.parts):
                 rest = fork_of([branch for branch in one.parts if branch not in read])
                 yield in_steps([*head, fork_of([rest, in_steps([fork_of(read), other])]), *tail])
+        if isinstance(other, CallFork):
+            own = {*numbers_in(one)}
+            reading = [
+                branch
+                for branch in other.parts
+                if any(own & reads.get(call, frozenset()) for call in numbers_in(branch))
+            ]
+            if 0 < len(reading) < len(other.parts):
+                rest = fork_of([branch for branch in other.parts if branch not in reading])
+                yield in_steps([*head, fork_of([rest, in_steps([one, fork_of(reading)])]), *tail])
 
 
 def _apart(node: CallTree) -> Iterator[tuple[CallTree, CallTree]]:
