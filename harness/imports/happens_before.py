@@ -358,7 +358,7 @@ def _fan_out(
         labels = [item.label for item in timed[start]]
         if len(set(labels)) == count:
             known = [[labels.index(item.label) for item in run] for run in timed]
-            placed = _placed(timed[:sampled], known)
+            placed = _placed(timed[:sampled], known[:sampled])
             return _explained(placed, begins, _flows(placed, given), scale), known
         orders: list[list[int] | None] = [None] * sampled
         orders[start] = list(range(count))
