@@ -26,8 +26,8 @@ NEEDS = {
 }  # fmt: skip
 PHASES = {"openai_agents_research": "responses"}
 
-PROGRAMS = (".py", ".mjs", ".sh")
-CALLS = {"node_research": 5, "shell_research": 3}
+PROGRAMS = (".py", ".mjs", ".go", ".sh")
+CALLS = {"node_research": 5, "go_research": 5, "shell_research": 3}
 """How many calls a workflow of a command makes."""
 
 WATCHED = """
@@ -62,7 +62,7 @@ def test_each_program_has_a_scenario_and_a_command_in_the_readme() -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_command_makes_its_calls_through_the_gateway(name: str, tmp_path: Path) -> None:
-    needed = {"node_research": "node", "shell_research": "curl"}[name]
+    needed = {"node_research": "node", "go_research": "go", "shell_research": "curl"}[name]
     if shutil.which(needed) is None:
         pytest.skip(f"needs {needed}")
     few = ["--set", "load.workflows=2", "--set", "sweep.permits=2", "--set",
