@@ -13,54 +13,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
-import numpy as np
-
-from harness.imports.alignment import (
-    KnownFlow,
-    TimedItem,
-    Traits,
-    aligned,
-    gap_cost,
-    unlike_places,
-)
-from harness.imports.prompt_flow import NO_FLOWS, PromptFlows, prompt_flows
+from harness.imports.alignment import TimedItem, Traits, gap_cost
 from harness.imports.recorded import RecordedCall, RecordedTrace
 from harness.imports.series_parallel import (
-    CallFork,
     CallTree,
     ProgramCall,
     dependencies,
     in_steps,
     numbers_in,
-    tree_of_order,
     with_parts,
 )
-from harness.imports.tree_search import EARLY_BY, GapCosts, best_near
+from harness.imports.step_search import MOST_RUNS, StepRuns, improved_tree, step_tree
+from harness.imports.tree_search import EARLY_BY
 
-_MOST_RUNS = 12
-"""How many runs of a program show its structure; the others follow it."""
-_STARTS = 4
-_MOST_STARTS = 10
-"""From how many runs the structure is sought: more, where some prompts are explained, not all."""
-_ROUNDS = 4
-_FEW_TOLD = 0.5
-_TRIGGER = 3.0
-"""The weight of one run in which a call began right after another."""
 _MOST_EXCESS = 1.5
 """The mean cost of a call by which a common structure may be worse than that of the run alone."""
-_READ = 30.0
-"""The weight of an answer that a prompt contains."""
-_MOST_OF_RUNS = 0.7
-"""The share of the runs in which a call ends before another one that reads its answer.
-
-Not all, since single runs may be matched wrongly.
-"""
 _PERMIT = 1.0
 """The cost of a call that waited for a permit."""
-_SHARE_OF_CHANCE = 0.3
-"""In how many runs another call than those that it waits for may end right before a call."""
 _LEAST_TEXT = 24
 """The fewest characters of an answer that show that a prompt contains it."""
 
@@ -120,7 +90,7 @@ def _shape(trace: RecordedTrace) -> object:
 def _usual_gap(runs: Sequence[RecordedTrace]) -> float:
     """Return the median time, in nanoseconds, from the end of a call to the next start."""
     gaps = []
-    for run in runs[:_MOST_RUNS]:
+    for run in runs[:MOST_RUNS]:
         ends = sorted(call.end for call in run.calls)
         for call in run.calls:
             before = [end for end in ends if end <= call.start + EARLY_BY]
@@ -264,7 +234,6 @@ def _segments(
     Where nothing was in progress in any run, one step ends and the next begins.
     """
     count = len(every[0])
-    sample = every[:_MOST_RUNS]
     cuts = set(range(1, count))
     for items in every:
         latest = list(accumulate((item.end for item in items), max))
@@ -285,7 +254,14 @@ def _segments(
             _given(run, items, places[at], low)
             for at, (run, items) in enumerate(zip(runs, every, strict=True))
         ]
-        tree, orders = _fan_out(runs, parts, begins, given, scale, len(sample))
+        timed = [
+            [_timed(run, item) for item in items] for run, items in zip(runs, parts, strict=True)
+        ]
+        traits = [
+            [_traits(run, item) for item in items] for run, items in zip(runs, parts, strict=True)
+        ]
+        step = StepRuns(timed, traits, begins, given, scale)
+        tree, orders = step_tree(step)
         steps.append(with_parts(tree, partial(_shifted, low)))
         for at, order in enumerate(orders):
             for position, place in enumerate(order):
@@ -325,85 +301,17 @@ def _improved(
 ) -> CallTree:  # fmt: skip
     if len(runs) == 1:
         return tree
-    sample = range(min(len(runs), _MOST_RUNS))
+    sample = range(min(len(runs), MOST_RUNS))
     placed = [
         [_timed(runs[at], every[at][places[at][place]]) for place in range(len(every[0]))]
         for at in sample
     ]
-    if _seen_order(placed, scale).free:
-        return tree
     begins = [every[at][0].start for at in sample]
-    return best_near(tree, _gap_costs(placed, begins, scale, _flows(placed, [[] for _ in placed])))
+    return improved_tree(tree, placed, begins, scale)
 
 
 def _shifted(low: int, number: int) -> CallTree:
     return ProgramCall(number + low)
-
-
-def _fan_out(
-    runs: Sequence[RecordedTrace], parts: Sequence[Sequence[_Item]], begins: Sequence[int],
-    given: Sequence[Sequence[float]], scale: float, sampled: int,
-) -> tuple[CallTree, list[list[int]]]:  # fmt: skip
-    """Return the tree of one step, and the place of each of its items in each run."""
-    count = len(parts[0])
-    if count == 1:
-        return ProgramCall(0), [[0] for _ in parts]
-    timed = [[_timed(run, item) for item in items] for run, items in zip(runs, parts, strict=True)]
-    traits = [
-        [_traits(run, item) for item in items] for run, items in zip(runs, parts, strict=True)
-    ]
-    best: tuple[float, CallTree, list[list[int]], list[str], PromptFlows] | None
-    best = None
-    for start in range(min(_MOST_STARTS, sampled)):
-        labels = [item.label for item in timed[start]]
-        if len(set(labels)) == count:
-            known = [[labels.index(item.label) for item in run] for run in timed]
-            placed = _placed(timed[:sampled], known[:sampled])
-            return _explained(placed, begins, _flows(placed, given), scale), known
-        orders: list[list[int] | None] = [None] * sampled
-        orders[start] = list(range(count))
-        flows = NO_FLOWS
-        tree = _explained([timed[start]], [begins[start]], flows, scale)
-        cost = math.inf
-        for _ in range(_ROUNDS):
-            found: list[list[int]] = []
-            for at in range(sampled):
-                unlike = unlike_places(traits[:sampled], orders, at)
-                flow = KnownFlow(flows, given[at])
-                match = aligned(tree, labels, timed[at], begins[at], scale, unlike, flow)
-                if match is None:
-                    break
-                found.append(match[1])
-            if len(found) < sampled:
-                break
-            orders = [*found]
-            placed = _placed(timed[:sampled], found)
-            flows = _flows(placed, given)
-            costs = _gap_costs(placed, begins, scale, flows)
-            anew = _explained(placed, begins, flows, scale)
-            if _seen_order(placed, scale).free:
-                tree = anew
-            else:
-                tree = min(anew, best_near(tree, costs), key=costs.of_tree)
-            before, cost = cost, costs.of_tree(tree) + flows.misfit
-            if best is None or cost < best[0] - 1e-9:
-                best = (cost, tree, found, labels, flows)
-            if cost >= before - 1e-9:
-                break
-        told = 0.0 if best is None else best[4].told
-        if sampled == 1 or (start + 1 >= _STARTS and not _FEW_TOLD < told < 1.0):
-            break
-    if best is None:
-        return CallFork(tuple(ProgramCall(at) for at in range(count))), [
-            list(range(count)) for _ in parts
-        ]
-    _, tree, known, labels, flows = best
-    for at in range(sampled, len(parts)):
-        unlike = unlike_places([*traits[:sampled], traits[at]], [*known[:sampled], None], sampled)
-        flow = KnownFlow(flows, given[at])
-        match = aligned(tree, labels, timed[at], begins[at], scale, unlike, flow)
-        known.append(list(range(count)) if match is None else match[1])
-    return tree, known
 
 
 def _traits(run: RecordedTrace, item: _Item) -> Traits:
@@ -411,129 +319,6 @@ def _traits(run: RecordedTrace, item: _Item) -> Traits:
     calls = [run.calls[number] for number in item.calls]
     counts = (sum(call.input or 0 for call in calls), sum(call.output or 0 for call in calls))
     return (math.log1p((item.end - item.start) / 1e6), *map(math.log1p, counts))
-
-
-def _placed(
-    runs: Sequence[Sequence[TimedItem]], orders: Sequence[Sequence[int]]
-) -> list[list[TimedItem]]:
-    """Return the items of each run in the order of their places."""
-    placed = []
-    for run, places in zip(runs, orders, strict=True):
-        by_place = dict(zip(places, run, strict=True))
-        placed.append([by_place[place] for place in range(len(run))])
-    return placed
-
-
-def _flows(placed: Sequence[Sequence[TimedItem]], given: Sequence[Sequence[float]]) -> PromptFlows:
-    """Return what the prompts at each place contain."""
-    starts = np.array([[item.start for item in run] for run in placed])
-    ends = np.array([[item.end for item in run] for run in placed])
-    read = np.array([[item.read for item in run] for run in placed])
-    written = np.array([[item.written for item in run] for run in placed])
-    is_before = (ends[:, :, None] <= starts[:, None, :] + EARLY_BY).mean(axis=0) >= _MOST_OF_RUNS
-    known = np.array(given[: len(placed)])
-    return prompt_flows(read, written, known if known.size else read[:, :1], is_before)
-
-
-def _gap_costs(
-    placed: Sequence[Sequence[TimedItem]], begins: Sequence[int], scale: float,
-    flows: PromptFlows,
-) -> GapCosts:  # fmt: skip
-    zero = np.array(begins[: len(placed)], dtype=np.float64)[:, None]
-    starts = np.array([[item.start for item in run] for run in placed], dtype=np.float64) - zero
-    ends = np.array([[item.end for item in run] for run in placed], dtype=np.float64) - zero
-    return GapCosts(starts, ends, scale, flows)
-
-
-def _explained(
-    placed: Sequence[Sequence[TimedItem]], begins: Sequence[int], flows: PromptFlows, scale: float
-) -> CallTree:
-    """Return the tree of aligned runs: of what ended before what in all of them."""
-    seen = _seen_order(placed, scale)
-    read = {(a, b) for b, flow in enumerate(flows.at) if flow is not None for a in flow.reads}
-    order = {(a, b) for a, b in seen.order if b not in seen.free or (a, b) in read}
-    weights = {
-        (a, b): _TRIGGER * seen.triggers[a, b]
-        + _surprise(placed, begins, a, b)
-        + _READ * ((a, b) in read)
-        for a, b in order
-    }
-    members = range(len(placed[0]))
-    tree = tree_of_order(members, order, weights)
-    if seen.free:
-        return tree
-    costs = _gap_costs(placed, begins, scale, flows)
-    found = best_near(tree, costs)
-    if read:
-        shown = _closed({pair for pair in order if pair in read or seen.triggers[pair]}) & order
-        found = min(
-            found, best_near(tree_of_order(members, shown, weights), costs), key=costs.of_tree
-        )
-    return found
-
-
-def _closed(pairs: set[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Return a relation with all that follows from it: a before b and b before c is a before c."""
-    after: dict[int, set[int]] = defaultdict(set)
-    for a, b in pairs:
-        after[a].add(b)
-    while True:
-        grown = {(a, c) for a in after for b in after[a] for c in after.get(b, ()) if c != a}
-        new = [(a, c) for a, c in grown if c not in after[a]]
-        if not new:
-            return {(a, b) for a, those in after.items() for b in those}
-        for a, c in new:
-            after[a].add(c)
-
-
-class _SeenOrder(NamedTuple):
-    """What ended before what in all runs, what began right after what, and in how many of them.
-
-    `free`: calls that began right after another one that does not always end before them: they
-    waited for a permit, not for a call.
-    """
-
-    order: set[tuple[int, int]]
-    triggers: Counter[tuple[int, int]]
-    free: set[int]
-
-
-def _seen_order(placed: Sequence[Sequence[TimedItem]], scale: float) -> _SeenOrder:
-    count = len(placed[0])
-    order = {
-        (a, b)
-        for a in range(count)
-        for b in range(count)
-        if a != b and all(run[a].end <= run[b].start + EARLY_BY for run in placed)
-    }
-    order -= {(b, a) for a, b in order if (b, a) in order and a < b}
-    triggers: Counter[tuple[int, int]] = Counter()
-    strange: Counter[int] = Counter()
-    for run in placed:
-        for b in range(count):
-            before = [a for a in range(count) if a != b and run[a].end <= run[b].start + EARLY_BY]
-            if not before:
-                continue
-            last = max(before, key=lambda a: run[a].end)
-            if run[b].start - run[last].end > 10 * scale:
-                continue
-            if (last, b) in order:
-                triggers[last, b] += 1
-            else:
-                strange[b] += 1
-    free = {b for b in strange if strange[b] > _SHARE_OF_CHANCE * len(placed)}
-    return _SeenOrder(order, triggers, free)
-
-
-def _surprise(
-    placed: Sequence[Sequence[TimedItem]], begins: Sequence[int], a: int, b: int
-) -> float:
-    """Return how little chance explains that `a` ended before `b` began in all runs."""
-    ends = [run[a].end - begin for run, begin in zip(placed, begins, strict=False)]
-    starts = [run[b].start - begin for run, begin in zip(placed, begins, strict=False)]
-    hits = sum(end <= start for end in ends for start in starts)
-    share = (hits + 0.5) / (len(ends) * len(starts) + 1)
-    return 0.1 - len(ends) * math.log(share) if len(ends) > 1 else 0.1
 
 
 def _cost(run: RecordedTrace, found: _Found, scale: float) -> float:
