@@ -52,64 +52,123 @@ class StepRuns(NamedTuple):
     scale: float
 
 
+class _Matched(NamedTuple):
+    """A tree, and the place in it of each item of the runs that show the structure."""
+
+    cost: float
+    tree: CallTree
+    orders: list[list[int]]
+    labels: list[str]
+    flows: PromptFlows
+
+
 def step_tree(step: StepRuns) -> tuple[CallTree, list[list[int]]]:
     """Return the tree of one step, and the place of each of its items in each run."""
-    timed, traits, begins, given, scale = step
-    count, sampled = len(timed[0]), min(len(timed), MOST_RUNS)
+    count = len(step.timed[0])
     if count == 1:
-        return ProgramCall(0), [[0] for _ in timed]
-    best: tuple[float, CallTree, list[list[int]], list[str], PromptFlows] | None
-    best = None
-    for start in range(min(_MOST_STARTS, sampled)):
-        labels = [item.label for item in timed[start]]
-        if len(set(labels)) == count:
-            known = [[labels.index(item.label) for item in run] for run in timed]
-            placed = _placed(timed[:sampled], known[:sampled])
-            return _explained(placed, begins, _flows(placed, given), scale), known
-        orders: list[list[int] | None] = [None] * sampled
-        orders[start] = list(range(count))
-        flows = NO_FLOWS
-        tree = _explained([timed[start]], [begins[start]], flows, scale)
-        cost = math.inf
-        for _ in range(_ROUNDS):
-            found: list[list[int]] = []
-            for at in range(sampled):
-                unlike = unlike_places(traits[:sampled], orders, at)
-                flow = KnownFlow(flows, given[at])
-                match = aligned(tree, labels, timed[at], begins[at], scale, unlike, flow)
-                if match is None:
-                    break
-                found.append(match[1])
-            if len(found) < sampled:
-                break
-            orders = [*found]
-            placed = _placed(timed[:sampled], found)
-            flows = _flows(placed, given)
-            costs = _gap_costs(placed, begins, scale, flows)
-            anew = _explained(placed, begins, flows, scale)
-            if _seen_order(placed, scale).free:
-                tree = anew
-            else:
-                tree = min(anew, best_near(tree, costs), key=costs.of_tree)
-            before, cost = cost, costs.of_tree(tree) + flows.misfit
-            if best is None or cost < best[0] - 1e-9:
-                best = (cost, tree, found, labels, flows)
-            if cost >= before - 1e-9:
-                break
-        told = 0.0 if best is None else best[4].told
-        if sampled == 1 or (start + 1 >= _STARTS and not _FEW_TOLD < told < 1.0):
-            break
+        return ProgramCall(0), [[0] for _ in step.timed]
+    labels = [item.label for item in step.timed[0]]
+    if len(set(labels)) == count:
+        return _labelled(step, labels)
+    best = _best_match(_sample(step))
     if best is None:
-        return CallFork(tuple(ProgramCall(at) for at in range(count))), [
-            list(range(count)) for _ in timed
-        ]
-    _, tree, known, labels, flows = best
-    for at in range(sampled, len(timed)):
-        unlike = unlike_places([*traits[:sampled], traits[at]], [*known[:sampled], None], sampled)
-        flow = KnownFlow(flows, given[at])
-        match = aligned(tree, labels, timed[at], begins[at], scale, unlike, flow)
-        known.append(list(range(count)) if match is None else match[1])
-    return tree, known
+        fork = CallFork(tuple(ProgramCall(at) for at in range(count)))
+        return fork, [list(range(count)) for _ in step.timed]
+    return best.tree, [*best.orders, *_followers(step, best)]
+
+
+def _sample(step: StepRuns) -> StepRuns:
+    """Return the runs that show the structure."""
+    few = slice(MOST_RUNS)
+    return StepRuns(
+        step.timed[few], step.traits[few], step.begins[few], step.given[few], step.scale
+    )
+
+
+def _labelled(step: StepRuns, labels: Sequence[str]) -> tuple[CallTree, list[list[int]]]:
+    """Return the tree, where labels tell all items of a run apart."""
+    orders = [[labels.index(item.label) for item in run] for run in step.timed]
+    few = _sample(step)
+    placed = _placed(few.timed, orders[: len(few.timed)])
+    return _explained(placed, few.begins, _flows(placed, few.given), few.scale), orders
+
+
+def _best_match(step: StepRuns) -> _Matched | None:
+    """Return the best of the trees that are found from one run after another."""
+    best: _Matched | None = None
+    for start in range(min(_MOST_STARTS, len(step.timed))):
+        best = _cheaper(best, _from_run(step, start))
+        told = 0.0 if best is None else best.flows.told
+        if len(step.timed) == 1 or (start + 1 >= _STARTS and not _FEW_TOLD < told < 1.0):
+            break
+    return best
+
+
+def _cheaper(one: _Matched | None, other: _Matched | None) -> _Matched | None:
+    if one is None or other is None:
+        return one or other
+    return other if other.cost < one.cost - 1e-9 else one
+
+
+def _from_run(step: StepRuns, start: int) -> _Matched | None:
+    """Return the best tree that is found from one run on; None if no run fits it."""
+    labels = [item.label for item in step.timed[start]]
+    orders: list[list[int] | None] = [None] * len(step.timed)
+    orders[start] = list(range(len(labels)))
+    flows = NO_FLOWS
+    tree = _explained([step.timed[start]], [step.begins[start]], flows, step.scale)
+    best: _Matched | None = None
+    cost = math.inf
+    for _ in range(_ROUNDS):
+        found = _orders(step, tree, labels, flows, orders)
+        if found is None:
+            break
+        orders = [*found]
+        placed = _placed(step.timed, found)
+        flows = _flows(placed, step.given)
+        costs = _gap_costs(placed, step.begins, step.scale, flows)
+        anew = _explained(placed, step.begins, flows, step.scale)
+        if _seen_order(placed, step.scale).free:
+            tree = anew
+        else:
+            tree = min(anew, best_near(tree, costs), key=costs.of_tree)
+        before, cost = cost, costs.of_tree(tree) + flows.misfit
+        best = _cheaper(best, _Matched(cost, tree, found, labels, flows))
+        if cost >= before - 1e-9:
+            break
+    return best
+
+
+def _orders(
+    step: StepRuns, tree: CallTree, labels: Sequence[str], flows: PromptFlows,
+    orders: Sequence[list[int] | None],
+) -> list[list[int]] | None:  # fmt: skip
+    """Return the place of each item of each run; None if a run does not fit the tree.
+
+    `orders`: the places that were found before, None while they are unknown.
+    """
+    found = []
+    for at, run in enumerate(step.timed):
+        unlike = unlike_places(step.traits, orders, at)
+        flow = KnownFlow(flows, step.given[at])
+        match = aligned(tree, labels, run, step.begins[at], step.scale, unlike, flow)
+        if match is None:
+            return None
+        found.append(match[1])
+    return found
+
+
+def _followers(step: StepRuns, best: _Matched) -> list[list[int]]:
+    """Return the places of the items of the other runs; in the order of starts if none fit."""
+    few = len(best.orders)
+    found = []
+    for at in range(few, len(step.timed)):
+        unlike = unlike_places([*step.traits[:few], step.traits[at]], [*best.orders, None], few)
+        flow = KnownFlow(best.flows, step.given[at])
+        run, begin = step.timed[at], step.begins[at]
+        match = aligned(best.tree, best.labels, run, begin, step.scale, unlike, flow)
+        found.append(list(range(len(run))) if match is None else match[1])
+    return found
 
 
 def improved_tree(
