@@ -45,6 +45,9 @@ def verdict_lines(
                 assert_never(one.result)
     if not comparison.regressions:
         yield "No regression: no --fail-on rule is broken by a significant change.", "bold"
+    ruled = {one.metric for one in comparison.rules}
+    if worse := _said(comparison, [name for name in shown if name not in ruled], ("worse",)):
+        yield f"No rule for what is {'; '.join(worse)}.", ""
     lacking = comparison.lacking(required) if required is not None else ()
     for rule, checks in _by_rule(lacking).items():
         least = min(checks, key=_power)
@@ -57,8 +60,14 @@ def verdict_lines(
 
 def _changed(comparison: Comparison, shown: Sequence[str]) -> str:
     """Return a sentence on the significant changes of the metrics that are shown."""
+    said = _said(comparison, shown, ("worse", "better"))
+    return f"{sentence('; '.join(said) or NO_CLEAR_CHANGE)}."
+
+
+def _said(comparison: Comparison, shown: Sequence[str], verdicts: Sequence[str]) -> list[str]:
+    """Return a clause for each metric with significant changes of these verdicts: the largest."""
     said = []
-    for verdict in ("worse", "better"):
+    for verdict in verdicts:
         found = [
             (name, cell.changes[name].change.value, cell.cell)
             for name in shown
@@ -72,7 +81,7 @@ def _changed(comparison: Comparison, shown: Sequence[str]) -> str:
             said.append(
                 f"{verdict}: {name} {signed_change(change, is_share_metric(name))} in {cell}{more}"
             )
-    return f"{sentence('; '.join(said) or NO_CLEAR_CHANGE)}."
+    return said
 
 
 def sensitivity_lines(

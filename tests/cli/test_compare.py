@@ -332,6 +332,20 @@ def test_a_significant_change_is_the_verdict_of_a_comparison_without_rules(
     assert head.startswith("Worse: makespan +100.0% in async_8_none_attempt. ")
 
 
+def test_what_is_worse_without_a_rule_is_said_and_fails_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steady = [10.0, 10.2, 9.9, 10.1, 10.0, 9.8]
+    base = run_of(tmp_path, "base", {FAST: steady, SLOW: steady})
+    slower = [2 * one + 0.001 * at for at, one in enumerate(steady)]
+    new = run_of(tmp_path, "new", {FAST: slower, SLOW: steady})
+    assert main(["compare", base, new, "--fail-on", "success_rate<-1%"]) == 0
+    flat = " ".join(said(capsys)[0].split())
+    assert "No rule for what is worse: makespan +100.0% in async_8_none_attempt. " in flat
+    assert main(["compare", base, new, "--fail-on", "makespan>+500%"]) == 0
+    assert "No rule for what is worse: makespan" not in said(capsys)[0]
+
+
 NOISY = {FAST: [10.0, 14.0, 8.0, 12.0], SLOW: [20.0, 26.0, 17.0, 23.0]}
 
 
