@@ -9,6 +9,7 @@ from harness.bench.scenario_file import load_scenario
 from harness.cli.plan import estimate_run, profiles_of
 from harness.config import shipped_scenarios
 from harness.records.errors import InputError
+from harness.report.wording import counted
 
 
 def check_scenarios(options: argparse.Namespace) -> int:
@@ -27,4 +28,4 @@ def _checked(name: str) -> str:
     """Return what a scenario has. Raises InputError."""
     scenario = load_scenario(shipped_scenarios.find(name))
     expected = estimate_run(scenario, profiles_of(scenario, name))
-    return f"valid, {expected.cells} setting{'s' * (expected.cells != 1)}"
+    return f"valid, {counted(expected.cells, 'setting')}"
